@@ -139,6 +139,28 @@ class WebAccess:
             if row is not None and row.state == "open":
                 await web_sessions.change(tx, row.id, only=("open",), comments=changed(row.comments or ()))
 
+    async def keep_push(self, session_id: str, push: Mapping[str, str] | None) -> None:
+        """Keep where a browser's push service takes pushes; None ends them."""
+        kept = None if push is None else {**push, "at": self.clock()}
+        async with self.store.write(KEEP) as tx:
+            await web_sessions.change(tx, session_id, only=("open",), push=kept)
+
+    async def pushed(self) -> list[tuple[WebSession, Mapping[str, str | float]]]:
+        """Return the sessions that want pushes, each with where its push service takes them."""
+        now = self.clock()
+        async with self.store.read() as tx:
+            rows = await web_sessions.pushed(tx, now, seen_after=now - self.idle_s)
+        return [(_session(row), row.push) for row in rows if row.push is not None]
+
+    async def push_told(self, session_id: str, endpoint: str, at: float | None) -> None:
+        """Note that a browser was told at `at`, or with None that its push service knows it no more."""
+        async with self.store.write(KEEP) as tx:
+            row = await web_sessions.held(tx, session_id)
+            # It may have subscribed again meanwhile.
+            if row is not None and row.push is not None and row.push["endpoint"] == endpoint:
+                push = None if at is None else {**row.push, "at": at}
+                await web_sessions.change(tx, session_id, only=("open",), push=push)
+
     # --- the commands' side ----------------------------------------------------------------------------------------
 
     async def find(self, typed: str) -> BrowserLogin:
@@ -211,4 +233,5 @@ def _session(row: WebSessionRow) -> WebSession:
         opened_at=row.opened_at,
         seen_at=row.seen_at,
         expires_at=row.expires_at,
+        pushes=row.push is not None,
     )

@@ -24,7 +24,7 @@ web_sessions = table(
     Column("ended_by", String),
     # Comments on lines that were not sent: [{id, agent, file, where, quoted, words, at}].
     Column("comments", JSON(none_as_null=True)),
-    # Where its push service takes what waits: {endpoint, p256dh, auth}.
+    # Where its push service takes what waits: {endpoint, p256dh, auth, at}.
     Column("push", JSON(none_as_null=True)),
 )
 Index("ix_web_sessions_code", web_sessions.c.code_hash)

@@ -52,6 +52,8 @@ class ReadingPages:
     where: Callable[[], WebAddresses]
     streams: Streams
     assets: Assets
+    has_push: bool = False
+    """Whether browsers can have pushes."""
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -185,7 +187,10 @@ class ReadingPages:
         check_sees(visitor, self.services, "web sessions")
         own = None if visitor.permission >= ADMIN else visitor.identity
         found = await access_to(self.services).listed(own)
-        return await self._page(request, visitor, "Browsers", "sessions.html", {"sessions": found})
+        offered = self.has_push and permission_for(self.services, "approvals") <= visitor.permission
+        return await self._page(
+            request, visitor, "Browsers", "sessions.html", {"sessions": found, "offers_push": offered}
+        )
 
     # --- the stream and files ----------------------------------------------------------------------------------------
 
@@ -205,6 +210,7 @@ class ReadingPages:
         return web.Response(body=asset.content, headers=headers)
 
     async def _manifest(self, request: web.Request) -> web.Response:
+        png = {"src": self.assets.address("icon-180.png"), "sizes": "180x180", "type": "image/png", "purpose": "any"}
         icon = {"src": self.assets.address("icon.svg"), "sizes": "any", "type": "image/svg+xml", "purpose": "any"}
         return web.json_response(
             {
@@ -215,7 +221,7 @@ class ReadingPages:
                 "display": "standalone",
                 "background_color": "#101418",
                 "theme_color": "#101418",
-                "icons": [icon, {**icon, "purpose": "maskable"}],
+                "icons": [icon, {**icon, "purpose": "maskable"}, png],
             },
             content_type="application/manifest+json",
         )

@@ -38,8 +38,8 @@ class WebSessionRow(Record):
     ended_by: str | None
     #: comments on lines that were not sent; null: none
     comments: Sequence[Mapping[str, str | float]] | None = None
-    #: ``endpoint``, ``p256dh`` and ``auth`` of its push service; null: it wants no pushes
-    push: Mapping[str, str] | None = None
+    #: ``endpoint``, ``p256dh`` and ``auth`` of its push service, and ``at``: when it was told; null: no pushes
+    push: Mapping[str, str | float] | None = None
 
 
 async def add(tx: AsyncConnection, row: WebSessionRow) -> bool:

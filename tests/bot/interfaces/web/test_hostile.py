@@ -151,8 +151,9 @@ def templates() -> PageTemplates:
 
 
 def visitor(text: str) -> Visitor:
-    times = {"opened_at": 1.0, "seen_at": 1.0, "expires_at": 2.0}
-    session = WebSession(id="1", identity=text, control=True, address=text, browser=text, **times)
+    session = WebSession(
+        id="1", identity=text, control=True, address=text, browser=text, opened_at=1.0, seen_at=1.0, expires_at=2.0
+    )
     return Visitor(session=session, permission=ADMIN, token="t")
 
 
