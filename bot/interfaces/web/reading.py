@@ -26,6 +26,7 @@ from bot.interfaces.web.visitor import Visitor, check_sees, own_path, permission
 from bot.read_models.agent import AgentModel
 from bot.read_models.audit import AuditModel
 from bot.read_models.documents import AGENTS, Document
+from bot.read_models.waiting import WaitingModel
 from bot.text.errors import NotPermitted
 from bot.web_access.sessions_of import access_to
 
@@ -101,7 +102,22 @@ class ReadingPages:
 
     async def _request(self, request: web.Request, visitor: Visitor) -> web.Response:
         name = request.match_info["name"]
-        return await self._show(request, visitor, views.view_of("request", {"name": name}), f"Request {name}")
+        view = views.view_of("request", {"name": name})
+        check_sees(visitor, self.services, view.command)
+        waiting = (await self.services.documents.get("waiting")).value
+        if not isinstance(waiting, WaitingModel) or not waiting.is_shortened(name):
+            return await self._show(request, visitor, view, f"Request {name}")
+        # The whole text is loaded once, and not with each change of anything.
+        found = await self.services.documents.page("waiting", name)
+        if not isinstance(found, WaitingModel):
+            raise views.NoSuchView
+        values = {
+            "id": name,
+            "requests": [views.asked_view(each) for each in found.requests],
+            "questions": [views.questioned_view(each) for each in found.questions],
+        }
+        watched = views.view_of("request", {"name": name, "whole": "1"})
+        return await self._show(request, visitor, watched, f"Request {name}", "request.html", values)
 
     async def _agent(self, request: web.Request, visitor: Visitor) -> web.Response:
         name = request.match_info["name"]
