@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
@@ -20,6 +21,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not shutil.which("bwrap") or not shutil.which("git"), reason="bubblewrap or git is missing"),
 ]
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 @pytest.fixture
@@ -80,8 +82,12 @@ async def test_a_comment_on_a_phone_survives_a_reload(home: House, phone: Browse
     await line.tap()
     words = page.get_by_role("textbox", name="Comment")
     await words.fill("Half a sent")
-    assert await faults(page) == []
-    assert await sideways(page) == []
+    for theme in THEMES:
+        await page.emulate_media(color_scheme=theme)
+        assert await faults(page) == []
+    for width in (320, 640, 360):
+        await page.set_viewport_size({"width": width, "height": 740})
+        assert await sideways(page) == []
     await page.reload()
     await expect(words).to_have_value("Half a sent")
     await words.fill("A sentence.")
@@ -89,7 +95,9 @@ async def test_a_comment_on_a_phone_survives_a_reload(home: House, phone: Browse
     await page.get_by_text("A sentence.").wait_for()
     await page.reload()
     await page.get_by_text("A sentence.").wait_for()
-    assert await faults(page) == []
+    for theme in THEMES:
+        await page.emulate_media(color_scheme=theme)
+        assert await faults(page) == []
     assert await words.count() == 0
     await page.get_by_role("button", name="Remove the comment on page.html, line 2").tap()
     await page.get_by_text("There are none yet.").wait_for()

@@ -42,9 +42,11 @@ class PushSubscription:
 
     @property
     def origin(self) -> str:
-        """The push service. Unlike the whole address, it may be logged."""
+        """The push service without its usual port. Unlike the whole address, it may be logged."""
         found = _ENDPOINT.fullmatch(self.endpoint)
-        return "" if found is None else found["origin"]
+        if found is None:
+            return ""
+        return found["origin"].removesuffix(":443") if found["scheme"] == "https" else found["origin"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

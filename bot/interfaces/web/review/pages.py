@@ -196,6 +196,7 @@ class ReviewPages:
         values: dict[str, object] = {
             **await self._collected_values(visitor, shown),
             "problem": problem,
+            "most_quoted": comments.MOST_QUOTED,
             "back": own_path(request.query.get("back"), f"/agents/{shown.agent}" if shown.agent else "/"),
         }
         return await self._page(request, visitor, f"Changes of {shown.agent}", "changes.html", values, status=status)

@@ -5,7 +5,7 @@ const diff = document.querySelector("[data-review]");
 const path = diff.dataset.review;
 const said = document.getElementById("said");
 const links = [...diff.querySelectorAll("a[data-line]")];
-const most = 40;
+const most = Number(diff.dataset.most);
 // What is being written survives a reload. The collected comments are kept by the server.
 const key = `comment ${path}`;
 let anchor = 0;

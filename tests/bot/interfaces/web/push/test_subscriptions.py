@@ -63,6 +63,12 @@ def test_keys_that_are_none_are_refused(p256dh: str, auth: str) -> None:
         )
 
 
+def test_a_service_is_named_without_its_usual_port() -> None:
+    """A signature for another name is refused (RFC 6454, section 6.2)."""
+    made = PushSubscription(endpoint="https://fcm.googleapis.com:443/wp/abc", p256dh=POINT, auth=AUTH)
+    assert made.origin == "https://fcm.googleapis.com"
+
+
 def browser(session: str, identity: str = "ana", at: float = 1_000.0) -> SubscribedBrowser:
     subscription = PushSubscription(endpoint=f"https://{SERVICES[0]}/{session}", p256dh=POINT, auth=AUTH)
     return SubscribedBrowser(session=session, identity=identity, subscription=subscription, at=at)

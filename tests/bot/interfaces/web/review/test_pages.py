@@ -170,7 +170,7 @@ def test_changes_are_shown_and_not_obeyed(text: str) -> None:
     html = templates().render(
         "changes.html", title=text, navigation=[], badge="", live=(), path="/", back="/", shown=shown, problem=None,
         collected=[quoting(text, text)], run="0", may_send=True, visitor=visitor(text), form_token="0",
-        may_answer=True, is_admin=True,
+        may_answer=True, is_admin=True, most_quoted=40,
     )  # fmt: skip
     html = html.replace('<a href="#comments">', '<a href="/">')
     found = looked_at(html.partition("<main")[2].partition("</main>")[0])
