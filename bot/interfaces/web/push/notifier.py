@@ -116,6 +116,8 @@ class WaitingNotifier:
             waiting = frozenset(self._waiting)
             room = asyncio.Semaphore(_AT_ONCE)
             await asyncio.gather(*(self._push_one(each, waiting, now, room) for each in found.browsers))
+            # Those that failed are due again.
+            found = due(browsers, self._waiting, self._told, self._pushed_at, now, every_s=self.every_s)
         return min(_LOOK_EVERY_S, max(0.05, found.next_at - now) if found.next_at is not None else _LOOK_EVERY_S)
 
     async def _push_one(

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bot.interfaces.web.push.sender import PAYLOAD
+from bot.interfaces.web.push.notifier import WaitingNotifier
+from bot.interfaces.web.push.sender import PAYLOAD, PushSender
+from bot.web_access.sessions_of import access_to
 from database.queries.operations import web_sessions
 from tests.bot.interfaces.web.browser import Answer, Browser, browser, dashboard
 from tests.bot.interfaces.web.push.push_service import PushService, push_service
@@ -126,6 +128,32 @@ async def test_a_service_that_hangs_holds_up_nobody(home: House, it: Browser, se
     await service.has(1)
     assert "/push" in (await it.get("/sessions")).text
     assert "Allow once</button>" in (await it.get(f"/waiting/{request}")).text
+
+
+async def test_a_push_that_failed_is_sent_again_while_its_request_waits(tmp_path: Path, service: PushService) -> None:
+    async with dashboard(tmp_path / "plain") as home, browser(home) as it:
+        await it.log_in(OPERATOR)
+        services = home.orchestrator.services
+        access = access_to(services)
+        [session] = await access.listed()
+        await access.keep_push(session.id, asdict(service.subscription()))
+        sender = PushSender(tmp_path / "key.pem", [service.origin], "mailto:ana@example.org", services.clock)
+        await sender.open()
+        notifier = WaitingNotifier(services, access, sender, every_s=0.05)
+        notifier.start()
+        service.status = 503
+        await asked(home)
+        await service.has(3)
+        service.status = 201
+        known = await push_of(home)
+        async with asyncio.timeout(30):
+            while await push_of(home) == known:
+                await asyncio.sleep(0.02)
+        count = len(service.received)
+        await home.ask("!task add 'Write a test.' --role coder")
+        await notifier.stop()
+        await sender.close()
+        assert len(service.received) == count
 
 
 async def test_only_a_browsers_push_service_is_taken(home: House, it: Browser, service: PushService) -> None:
