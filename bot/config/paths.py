@@ -133,6 +133,11 @@ class Paths:
         return self.state / "muster.log"
 
     @property
+    def push_key(self) -> Path:
+        """The private key that signs pushes to browsers."""
+        return self.state / "push-key.pem"
+
+    @property
     def brought_down(self) -> Path:
         """The list of agents that stopped together with Muster and start with it again."""
         return self.state / "brought-down"

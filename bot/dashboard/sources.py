@@ -10,7 +10,7 @@ from typing import Final
 from bot.agents import fleet_loader
 from bot.agents.journal import conversation
 from bot.agents.journal.conversation import Conversation
-from bot.approvals import waiting_loader
+from bot.approvals import waiting_bounds, waiting_loader
 from bot.auth.permission import ADMIN, Permission
 from bot.commands.registry import CommandTable
 from bot.dashboard.feed import DocumentSource, Feed
@@ -18,6 +18,7 @@ from bot.monitoring import audit_loader, health_loader
 from bot.read_models import codec
 from bot.read_models.agent import AgentModel
 from bot.read_models.documents import AGENTS, ReadModel
+from bot.read_models.waiting import WaitingModel
 from bot.reports.services import ReportServices
 from bot.spending import limits_loader
 from bot.tasks import queue_loader
@@ -51,6 +52,15 @@ def feed(services: ReportServices) -> Feed:
     async def audit_before(place: str) -> ReadModel | None:
         return codec.masked(await audit_loader.load(services, place), services.redact)
 
+    async def waiting() -> ReadModel | None:
+        return await asyncio.to_thread(_bounded_waiting, await waiting_loader.load(services), services.redact)
+
+    async def waiting_alone(place: str) -> ReadModel | None:
+        found = waiting_bounds.alone(await waiting_loader.load(services), place)
+        if found is None:
+            raise UserError("This does not wait for an answer any more.", code="document.place")
+        return await asyncio.to_thread(codec.masked, found, services.redact)
+
     def of(
         load: Callable[[], Awaitable[ReadModel | None]],
     ) -> Callable[[], Awaitable[ReadModel | None]]:
@@ -63,7 +73,7 @@ def feed(services: ReportServices) -> Feed:
     return Feed(
         sources={
             "fleet": DocumentSource(load=of(lambda: fleet_loader.load(services, drift=services.drift))),
-            "waiting": DocumentSource(load=of(lambda: waiting_loader.load(services))),
+            "waiting": DocumentSource(load=waiting, page=waiting_alone),
             "tasks": DocumentSource(load=of(lambda: queue_loader.load(services))),
             "limits": DocumentSource(
                 load=of(lambda: limits_loader.load(services, *limits_loader.ALL)), shortest_s=_LIMITS_EVERY_S
@@ -75,6 +85,11 @@ def feed(services: ReportServices) -> Feed:
         epoch=secrets.token_hex(4),
         clock=services.clock,
     )
+
+
+def _bounded_waiting(model: WaitingModel, redact: Callable[[str], str]) -> WaitingModel:
+    # Masked first, because half a secret is not found.
+    return waiting_bounds.bounded(codec.masked(model, redact))
 
 
 def _agent(services: ReportServices, name: str) -> DocumentSource:

@@ -26,6 +26,7 @@ from bot.interfaces.web.visitor import Visitor, check_sees, own_path, permission
 from bot.read_models.agent import AgentModel
 from bot.read_models.audit import AuditModel
 from bot.read_models.documents import AGENTS, Document
+from bot.read_models.waiting import WaitingModel
 from bot.text.errors import NotPermitted
 from bot.web_access.sessions_of import access_to
 
@@ -52,6 +53,8 @@ class ReadingPages:
     where: Callable[[], WebAddresses]
     streams: Streams
     assets: Assets
+    has_push: bool = False
+    """Whether browsers can have pushes."""
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -99,7 +102,22 @@ class ReadingPages:
 
     async def _request(self, request: web.Request, visitor: Visitor) -> web.Response:
         name = request.match_info["name"]
-        return await self._show(request, visitor, views.view_of("request", {"name": name}), f"Request {name}")
+        view = views.view_of("request", {"name": name})
+        check_sees(visitor, self.services, view.command)
+        waiting = (await self.services.documents.get("waiting")).value
+        if not isinstance(waiting, WaitingModel) or not waiting.is_shortened(name):
+            return await self._show(request, visitor, view, f"Request {name}")
+        # The whole text is loaded once, and not with each change of anything.
+        found = await self.services.documents.page("waiting", name)
+        if not isinstance(found, WaitingModel):
+            raise views.NoSuchView
+        values = {
+            "id": name,
+            "requests": [views.asked_view(each) for each in found.requests],
+            "questions": [views.questioned_view(each) for each in found.questions],
+        }
+        watched = views.view_of("request", {"name": name, "whole": "1"})
+        return await self._show(request, visitor, watched, f"Request {name}", "request.html", values)
 
     async def _agent(self, request: web.Request, visitor: Visitor) -> web.Response:
         name = request.match_info["name"]
@@ -185,7 +203,10 @@ class ReadingPages:
         check_sees(visitor, self.services, "web sessions")
         own = None if visitor.permission >= ADMIN else visitor.identity
         found = await access_to(self.services).listed(own)
-        return await self._page(request, visitor, "Browsers", "sessions.html", {"sessions": found})
+        offered = self.has_push and permission_for(self.services, "approvals") <= visitor.permission
+        return await self._page(
+            request, visitor, "Browsers", "sessions.html", {"sessions": found, "offers_push": offered}
+        )
 
     # --- the stream and files ----------------------------------------------------------------------------------------
 
@@ -205,6 +226,7 @@ class ReadingPages:
         return web.Response(body=asset.content, headers=headers)
 
     async def _manifest(self, request: web.Request) -> web.Response:
+        png = {"src": self.assets.address("icon-180.png"), "sizes": "180x180", "type": "image/png", "purpose": "any"}
         icon = {"src": self.assets.address("icon.svg"), "sizes": "any", "type": "image/svg+xml", "purpose": "any"}
         return web.json_response(
             {
@@ -215,7 +237,7 @@ class ReadingPages:
                 "display": "standalone",
                 "background_color": "#101418",
                 "theme_color": "#101418",
-                "icons": [icon, {**icon, "purpose": "maskable"}],
+                "icons": [icon, {**icon, "purpose": "maskable"}, png],
             },
             content_type="application/manifest+json",
         )

@@ -150,16 +150,20 @@ class AnswerDialog(ModalScreen[AnswerChoice | None]):
         *(Binding(str(number), f"choose({number - 1})", str(number), show=False) for number in range(1, 10)),
     ]
 
-    def __init__(self, item: Waiting, clock: Callable[[], float], *, command: str = "") -> None:
+    def __init__(
+        self, item: Waiting, clock: Callable[[], float], *, command: str = "", listed: Waiting | None = None
+    ) -> None:
         """Take what waits.
 
         Args:
-            item: the request or the question.
+            item: the request or the question, whole.
             clock: seconds since the epoch.
             command: the command of the choice that is proposed; empty: none is.
+            listed: what the document has of it, if that is shortened.
         """
         super().__init__()
         self._item, self._clock = item, clock
+        self._listed = item if listed is None else listed
         self._proposed = first_choice(item, command) if command else None
         self._gone = False
         self._pane = TextPane(whole(item, clock()))
@@ -200,7 +204,7 @@ class AnswerDialog(ModalScreen[AnswerChoice | None]):
         """Learn what became of it; None: it no longer waits."""
         if self._gone:
             return
-        if item is None or (item != self._item and not _same_question(item, self._item)):
+        if item is None or (item != self._listed and not _same_question(item, self._listed)):
             self._gone = True
             for button in self.query(Button):
                 button.disabled = button.id != "later"

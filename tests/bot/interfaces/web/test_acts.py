@@ -13,7 +13,7 @@ from bot.commands.registry import TABLE
 from bot.interfaces.web import forms
 from database.queries.operations import audit_log
 from database.queries.operations.audit_log import AuditRow
-from tests.bot.interfaces.web.browser import Browser, browser, dashboard
+from tests.bot.interfaces.web.browser import Browser, browser, dashboard, event
 from tests.bot.orchestrator import ADMIN, OPERATOR, VIEWER, House
 
 
@@ -115,6 +115,31 @@ async def test_only_admins_have_the_buttons_that_add_rules(home: House, it: Brow
     async with browser(home) as admin:
         await admin.log_in()
         assert "for 30 minutes</button>" in (await admin.get("/waiting")).text
+
+
+async def test_a_long_request_is_allowed_where_it_is_shown_whole(home: House, it: Browser) -> None:
+    await it.log_in(OPERATOR)
+    request = await asked(home, f"[[run: : {'x' * 9_000} && echo permitted > proof.txt]]")
+    listed = (await it.get("/waiting")).text
+    assert "permitted &gt; proof.txt" not in listed
+    assert f'<a href="/waiting/{request}">The whole request</a>' in listed
+    assert "Allow once</button>" not in listed
+    assert "Deny</button>" in listed
+    agent = (await it.get("/agents/coder0")).text
+    assert "Allow once</button>" not in agent
+    whole = (await it.get(f"/waiting/{request}")).text
+    assert "permitted &gt; proof.txt" in whole
+    path = f"request?name={request}&whole=1"
+    async with asyncio.timeout(60), it.stream(path) as stream:
+        first = await event(stream)
+        assert first is not None
+        assert "does not wait" not in first["html"]
+        answer = await it.post("/commands/approve", answer_form(whole, "Allow once"))
+        assert answer.status == 303
+        while "does not wait for an answer any more" not in ((await event(stream)) or {})["html"]:
+            pass
+    await home.chat.until((home.paths.workspace("coder0") / "proof.txt").exists, limit=30)
+    assert "does not wait for an answer any more" in (await it.get(f"/waiting/{request}")).text
 
 
 async def test_who_only_watches_changes_nothing(home: House, it: Browser) -> None:
