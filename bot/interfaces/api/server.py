@@ -31,7 +31,7 @@ from bot.commands.syntax import written
 from bot.interfaces.api import documents, metrics_server, openapi
 from bot.interfaces.api.gateway_socket import GatewaySocket
 from bot.messaging.event_hub import Subscription, TooSlow
-from bot.monitoring import health_view
+from bot.monitoring import health, health_view
 from bot.text.errors import UserError
 from core.errors import MusterError, RegisterError
 from core.redaction import redacted_mapping
@@ -178,7 +178,8 @@ class Gateway:
         return web.json_response({"words": words})
 
     async def _health(self, http: web.Request) -> web.Response:
-        report = redacted_mapping(await health_view.report(self.services), self.services.redact)
+        model = await health.load(self.services)
+        report = redacted_mapping(health_view.health_json(model, self.services.clock()), self.services.redact)
         return web.json_response(report, status=503 if report["status"] == "down" else 200)
 
     # --- streams -----------------------------------------------------------------------------------------------

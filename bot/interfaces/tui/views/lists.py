@@ -145,12 +145,8 @@ def health_items(model: HealthModel) -> tuple[HealthRow, ...]:
 
 
 def _part(part: PartHealth) -> HealthRow:
-    state, look = (
-        ("unknown", "warn") if part.reachable is None else ("up", "good") if part.reachable else ("down", "bad")
-    )
-    if part.reachable and part.impaired:
-        state, look = "impaired", "warn"
-    return HealthRow(what=part.kind, name=part.name, state=state, look=_look(look), detail=part.detail,
+    look: Look = "good" if part.state == "up" else "bad" if part.state == "down" else "warn"
+    return HealthRow(what=part.kind, name=part.name, state=part.state, look=look, detail=part.detail,
                      seen_at=part.seen_at)  # fmt: skip
 
 
