@@ -41,6 +41,8 @@ def task_items(model: TasksModel) -> tuple[TaskLine, ...]:
 def _cost(task: TaskLine) -> Cell:
     if task.actual_tokens is not None:
         return amounts.tokens(task.actual_tokens), ""
+    if task.used_tokens is not None:
+        return amounts.tokens(task.used_tokens), "accent"
     return ("", "") if task.projected_tokens is None else (f"~{amounts.tokens(task.projected_tokens)}", "dim")
 
 
