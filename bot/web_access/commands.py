@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.auth.permission import VIEWER
+from bot.commands.doors import AT_HOME
 from bot.commands.registry import Checked, Reply, command
 
 if TYPE_CHECKING:
@@ -24,7 +25,16 @@ async def _shows_the_code(
     return Checked(note=text.question(login, control=bool(arguments["control"])))
 
 
-@command("web login", permission=VIEWER, help_section="web", confirm=True, check=_shows_the_code, informs=True)
+@command(
+    "web login",
+    permission=VIEWER,
+    help_section="web",
+    confirm=True,
+    check=_shows_the_code,
+    informs=True,
+    # A browser does not log in another one.
+    doors=AT_HOME | {"chat"},
+)
 async def web_login(ctx: Context[CommandServices], code: str, *, control: bool = False) -> Reply:
     """Log a browser in to the dashboard as yourself. You see which browser it is before you confirm.
 

@@ -45,7 +45,7 @@ def made(
         OfflineFeed(load=partial(offline_fleet.load, paths), limits=partial(limits, paths)),
         listens=partial(listens, paths.gateway_socket),
     )
-    orders = CommandOrders(paths, GatewayRequests(paths.gateway_socket, retry_for=_RETRY_S))
+    orders = CommandOrders(paths, GatewayRequests(paths.gateway_socket, door="tui", retry_for=_RETRY_S))
     return Dashboard(source, orders, sections.load(), light=light)
 
 

@@ -20,6 +20,7 @@ from bot.commands.runs import CONFIRM_FIRST, RunRequest, outcome_of, question
 from bot.commands.syntax import in_docstring, written
 from bot.interfaces.web import forms
 from bot.interfaces.web.diff_lines import diff_lines
+from bot.interfaces.web.forms import DOOR
 from bot.interfaces.web.guard import PART, RequestRefused
 from bot.interfaces.web.reading import not_permitted, page
 from bot.interfaces.web.rendering import PageTemplates
@@ -30,8 +31,6 @@ from bot.text.errors import UsageError
 from bot.web_access.sessions_of import access_to
 from database.queries.operations import command_runs
 
-#: The name of the interface in the audit.
-DOOR: Final = "web"
 #: Seconds to wait for a command's end before the page says that it goes on.
 _WAIT_S: Final = 20.0
 _RUN: Final = re.compile(r"[0-9a-f]{32}")
