@@ -65,6 +65,8 @@ def explanation(command: Command, table: CommandTable) -> str:
         lines[-1] += f" With {flag} it asks for a confirmation first."
     elif command.confirm:
         lines[-1] += " It asks for a confirmation first."
+    if command.confirm:
+        lines[-1] = f"{lines[-1]} {command.undo_words}".rstrip()
     if command.doors != EVERYWHERE:
         lines[-1] += f" Only {listed(command.doors)}."
     lines[-1] += "".join(

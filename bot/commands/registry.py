@@ -149,6 +149,9 @@ class Command:
     parameters: tuple[Parameter, ...]
     confirm: bool | str = False
     """Whether a person must confirm it; the name of a flag: only with this flag."""
+    undo: str | None = None
+    """Of a command that is confirmed: how to undo it, as a sentence. None: it cannot be undone, or its check says
+    it."""
     check: Check | None = None
     """A function that raises `UserError` for what would fail anyway, before a person is asked to confirm it."""
     informs: bool = False
@@ -176,6 +179,11 @@ class Command:
     def asks(self, arguments: Mapping[str, Any]) -> bool:
         """Return whether a person must confirm the command with these arguments."""
         return bool(arguments.get(self.confirm)) if isinstance(self.confirm, str) else self.confirm
+
+    @property
+    def undo_words(self) -> str:
+        """Whether a command that is confirmed can be undone, and how; empty if its check says it."""
+        return self.undo or ("" if self.informs else "This cannot be undone.")
 
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments for the function, from JSON by name.
@@ -219,6 +227,7 @@ class CommandTable:
         permission: Permission,
         help_section: str,
         confirm: bool | str = False,
+        undo: str | None = None,
         check: Check | None = None,
         informs: bool = False,
         effects: bool = True,
@@ -243,6 +252,7 @@ class CommandTable:
                     description=description,
                     parameters=_parameters(name, function, argument_help, argument_doors),
                     confirm=confirm,
+                    undo=undo,
                     check=check,
                     informs=informs,
                     effects=effects,

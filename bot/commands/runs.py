@@ -95,8 +95,7 @@ _CODES = {
     "refused": UserError.code,
     "failed": MusterError.code,
 }
-#: What follows the command in the question that asks for a confirmation. What a check says of a command that informs
-#: says what can be undone.
+#: What follows the command in the question that asks for a confirmation.
 _UNDOABLE = " cannot be undone"
 _CONFIRMED = " needs your confirmation"
 
@@ -122,8 +121,7 @@ def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | No
     if command.asks(request.arguments) and not request.confirmed and request.door != "chat":
         way = "--yes" if request.door == "cli" else "the header Muster-Confirm: yes"
         name = command_line(command.name)
-        what = " asks" if command.informs else f"{_UNDOABLE} and asks"
-        return f"{name}{what} for a confirmation: say so with {way}.", CONFIRM_FIRST, None
+        return f"{name} asks for a confirmation: say so with {way}. {command.undo_words}".rstrip(), CONFIRM_FIRST, None
     return None
 
 
@@ -244,8 +242,9 @@ def unknown(name: str) -> str:
 
 def question(command: Command, arguments: Mapping[str, Any], note: str = "") -> str:
     """Return the question before a command that is confirmed. The caller adds how to confirm it."""
-    why = _CONFIRMED if command.informs else _UNDOABLE
-    return f"{command_line(line_of(command, arguments))}{why}. {note}".rstrip()
+    line, undo = command_line(line_of(command, arguments)), command.undo or ""
+    why = _CONFIRMED if undo or command.informs else _UNDOABLE
+    return " ".join(filter(None, (f"{line}{why}.", undo, note)))
 
 
 def asked_about(question: str) -> str:

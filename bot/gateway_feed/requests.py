@@ -103,7 +103,7 @@ class GatewayRequests:
         Args:
             name: the command's name.
             arguments: its arguments by name.
-            confirmed: whether the person has confirmed an action that cannot be undone.
+            confirmed: whether the person has confirmed the command.
             progress: called with each report of the command's progress.
 
         Raises:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bot.auth.permission import VIEWER
 from bot.commands.doors import AT_HOME
 from bot.commands.registry import Checked, Reply, command
+from bot.commands.syntax import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,6 +31,7 @@ async def _shows_the_code(
     permission=VIEWER,
     help_section="web",
     confirm=True,
+    undo=f"{command_line('web logout')} ends it.",
     check=_shows_the_code,
     informs=True,
     # A browser does not log in another one.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bot.commands.syntax import command_line
+from bot.commands.syntax import SHELL, command_line, written
 from bot.interfaces.cli.output import DONE, Ticker, is_silenced, say, say_diff, show
 from bot.text.errors import NotRunning, UserError
 from core.errors import MusterError
@@ -53,10 +53,10 @@ def ask(
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             # With what its check pinned, so that a person repeats what they were told of.
             line = command_line(line_of(command, arguments) if command.informs else command.name)
-            why = "needs your confirmation" if command.informs else "cannot be undone"
-            raise UserError(f"{line} {why}. Say --yes if you mean it; nothing was done.", code="command.unconfirmed")
-        why = "" if command.informs else " This cannot be undone"
-        click.confirm(f"Really {line_of(command, arguments)}?{why}", abort=True, err=True)
+            told = " ".join(filter(None, (f"{line} needs your confirmation.", command.undo_words)))
+            raise UserError(f"{told} Say --yes if you mean it; nothing was done.", code="command.unconfirmed")
+        asked = f"Really {line_of(command, arguments)}? {written(command.undo_words, SHELL)}"
+        click.confirm(asked.rstrip(), abort=True, err=True)
     try:
         answer = _run(client, command, arguments, confirmed=command.asks(arguments))
     except NotRunning as error:

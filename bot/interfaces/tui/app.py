@@ -423,7 +423,8 @@ class Dashboard(App[None]):
                     return
                 arguments, detail = {**arguments, **informed.pinned}, informed.text
             question = f"Really {line_of(command, arguments)}?"
-            detail = detail or "This cannot be undone."
+            if command.asks(arguments):
+                detail = f"{detail} {written(command.undo_words, '')}".strip()
             if not await self.push_screen_wait(ConfirmDialog(question, detail, yes=command.name.capitalize())):
                 return
         result = await self._orders.run(

@@ -224,7 +224,7 @@ class Acts:
         checked: Checked,
         back: str,
     ) -> web.Response:
-        """Ask before a command that cannot be undone."""
+        """Ask before a command that is confirmed."""
         values: dict[str, object] = {
             "action": forms.path_of(command),
             "question": written(question(command, arguments, checked.note), ""),

@@ -16,7 +16,7 @@ from bot.commands.doors import AT_HOME, EVERYWHERE, Door
 from bot.commands.executor import Executor
 from bot.commands.help import explanation, names
 from bot.commands.registry import Command, CommandTable, Reply
-from bot.commands.runs import NotHere, RunRequest, check_door
+from bot.commands.runs import NotHere, RunRequest, asked_about, check_door, question
 from bot.commands.services import CommandServices
 from bot.commands.slash_command_names import named
 from bot.commands.syntax import CHAT, written
@@ -49,6 +49,18 @@ def test_a_list_offers_a_command_exactly_where_it_can_be_given(command: Command)
     assert ("nly in " in explanation(command, TABLE).partition("For the permission")[2]) == (
         command.doors != EVERYWHERE or any(each.doors != EVERYWHERE for each in command.parameters)
     )
+
+
+def test_each_question_says_whether_it_can_be_undone() -> None:
+    asked = {each.name: each for each in TABLE if each.confirm}
+    assert {name for name, each in asked.items() if each.undo_words == "This cannot be undone."} == {"kill"}
+    assert {name for name, each in asked.items() if not each.undo_words} == {"discard"}, "its check says it"
+    said = written(question(asked["budget clear"], {"scope": "host"}), CHAT)
+    assert said == "`!budget clear host` needs your confirmation. `!budget set` sets it again."
+    assert written(asked_about(question(asked["budget clear"], {"scope": "host"})), CHAT) == "`!budget clear host`"
+    assert written(question(asked["kill"], {"name": "coder0"}), CHAT) == "`!kill coder0` cannot be undone."
+    assert "`!budget set` sets it again." in written(explanation(asked["budget clear"], TABLE), CHAT)
+    assert {each.name for each in TABLE if each.undo and not each.confirm} == set()
 
 
 def test_what_agents_may_run_their_door_accepts() -> None:
