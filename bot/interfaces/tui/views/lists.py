@@ -143,7 +143,12 @@ def health_items(model: HealthModel) -> tuple[HealthRow, ...]:
     agents = "unknown while the register is away" if model.agents is None else counts or "no agents"
     up = HealthRow(what="muster", name=model.version, state=model.status, look=look,
                    detail=f"up since {moment(model.started_at)}; {agents}")  # fmt: skip
-    return (up, *map(_part, model.parts), *map(_job, model.jobs))
+    others = [
+        HealthRow(what="standby", name=each.owner, state="waits", look="good",
+                  detail=f"leads once this orchestrator ends; since {moment(each.since)}")
+        for each in model.standbys or ()
+    ]  # fmt: skip
+    return (up, *others, *map(_part, model.parts), *map(_job, model.jobs))
 
 
 def _part(part: PartHealth) -> HealthRow:
