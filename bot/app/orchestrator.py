@@ -243,6 +243,8 @@ async def _running(
     budgets.hand_out(services, executor, speaker, roster)
     jobs.make(services, watched, conversations)
     services.health = health.HealthInputs(
+        version=services.version,
+        started_at=services.started_at,
         delivery=services.delivery,
         jobs=services.jobs,
         agents=services.agents,

@@ -14,7 +14,7 @@ from bot.approvals import waiting_bounds, waiting_loader
 from bot.auth.permission import ADMIN, Permission
 from bot.commands.registry import CommandTable
 from bot.dashboard.feed import DocumentSource, Feed
-from bot.monitoring import audit_loader, health_loader
+from bot.monitoring import audit_loader, health
 from bot.read_models import codec
 from bot.read_models.agent import AgentModel
 from bot.read_models.documents import AGENTS, ReadModel
@@ -79,7 +79,7 @@ def feed(services: ReportServices) -> Feed:
                 load=of(lambda: limits_loader.load(services, *limits_loader.ALL)), shortest_s=_LIMITS_EVERY_S
             ),
             "audit": DocumentSource(load=of(lambda: audit_loader.load(services)), page=audit_before),
-            "health": DocumentSource(load=of(lambda: health_loader.load(services)), shortest_s=_HEALTH_EVERY_S),
+            "health": DocumentSource(load=of(lambda: health.load(services)), shortest_s=_HEALTH_EVERY_S),
         },
         agent=lambda name: _agent(services, name),
         epoch=secrets.token_hex(4),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bot.agents.services import AgentServices
-from bot.monitoring.audit_view import arguments
 from bot.read_models.audit import AuditEntry, AuditModel
 from bot.text.errors import UserError
+from bot.text.markdown import one_line
 from database.queries.operations import audit_log
 from database.queries.operations.audit_log import AuditRow
 
@@ -27,13 +28,28 @@ async def load(services: AgentServices, before: str | None = None) -> AuditModel
         raise UserError("The audit log has no such place. Take `before` from a page of it.", code="document.place")
     async with services.store.read(snapshot=False) as tx:
         rows = await audit_log.before(tx, None if before is None else int(before), limit=_PAGE + 1)
+    return _page(rows, _PAGE, whole=False)
+
+
+async def since(services: AgentServices, at: float, limit: int) -> AuditModel:
+    """Return the newest `limit` entries that were written at or after `at`, with whole arguments.
+
+    Raises:
+        RegisterError: the register cannot be used.
+    """
+    async with services.store.read(snapshot=False) as tx:
+        rows = await audit_log.since(tx, at, limit=limit + 1)
+    return _page(rows[::-1], limit, whole=True)
+
+
+def _page(rows: Sequence[AuditRow], limit: int, *, whole: bool) -> AuditModel:
     return AuditModel(
-        entries=tuple(_entry(row) for row in rows[:_PAGE]),
-        before=str(rows[_PAGE - 1].seq) if len(rows) > _PAGE else None,
+        entries=tuple(_entry(row, whole=whole) for row in rows[:limit]),
+        before=str(rows[limit - 1].seq) if len(rows) > limit else None,
     )
 
 
-def _entry(row: AuditRow) -> AuditEntry:
+def _entry(row: AuditRow, *, whole: bool) -> AuditEntry:
     return AuditEntry(
         seq=row.seq,
         at=row.at,
@@ -41,8 +57,14 @@ def _entry(row: AuditRow) -> AuditEntry:
         through=row.through,
         door=row.door,
         connector=row.connector,
+        conversation=row.conversation,
         action=row.action,
-        arguments=arguments(row),
+        arguments=_shortened(row.arguments),
+        values=dict(row.arguments) if whole else None,
         outcome=row.outcome,
         detail=row.detail,
     )
+
+
+def _shortened(arguments: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={one_line(str(given), 60)}" for name, given in arguments.items() if given is not None)

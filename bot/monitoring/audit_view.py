@@ -1,56 +1,51 @@
-"""Formatting of the audit log. Pure."""
+"""Formatting of `audit`. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from bot.read_models.audit import AuditEntry, AuditModel
 from bot.text.markdown import one_line, table
 from bot.text.timestamps import timestamp
-from database.queries.operations.audit_log import AuditRow
 
 
-def text(rows: Sequence[AuditRow], *, limit: int) -> str:
-    """Return a table, oldest row first."""
-    if not rows:
+def audit_text(model: AuditModel) -> str:
+    """Return a table, oldest entry first."""
+    if not model.entries:
         return "Nothing was done in that time."
-    lines = [
-        [(timestamp(row.at) or "")[:19].replace("T", " "), _who(row), row.door,
-         one_line(f"{row.action} {arguments(row)}", 80), _outcome(row)]
-        for row in rows
+    rows = [
+        [(timestamp(each.at) or "")[:19].replace("T", " "), _who(each), each.door,
+         one_line(f"{each.action} {each.arguments}", 80), _outcome(each)]
+        for each in reversed(model.entries)
     ]  # fmt: skip
-    shown = table(["at (UTC)", "who", "door", "what", "result"], lines)
-    return shown if len(rows) < limit else f"{shown}\n\nThere may be more: ask for a shorter time with `--since`."
+    shown = table(["at (UTC)", "who", "door", "what", "result"], rows)
+    return shown if model.before is None else f"{shown}\n\nThere are more: ask for a shorter time with `--since`."
 
 
-def as_json(rows: Sequence[AuditRow]) -> list[dict[str, Any]]:
+def audit_json(model: AuditModel) -> list[dict[str, Any]]:
+    """Return what ``audit --json`` prints, oldest entry first."""
     return [
         {
-            "at": timestamp(row.at),
-            "identity": row.identity,
-            "through": row.through,
-            "door": row.door,
-            "connector": row.connector,
-            "conversation": row.conversation,
-            "action": row.action,
-            "arguments": dict(row.arguments),
-            "outcome": row.outcome,
-            "detail": row.detail,
+            "at": timestamp(each.at),
+            "identity": each.identity,
+            "through": each.through,
+            "door": each.door,
+            "connector": each.connector,
+            "conversation": each.conversation,
+            "action": each.action,
+            "arguments": dict(each.values or {}),
+            "outcome": each.outcome,
+            "detail": each.detail,
         }
-        for row in rows
+        for each in reversed(model.entries)
     ]
 
 
-def _who(row: AuditRow) -> str:
-    by = "" if row.through is None else f" as {one_line(row.through, 60)}"
-    return f"{one_line(row.identity, 60)}{by}"
+def _who(entry: AuditEntry) -> str:
+    by = "" if entry.through is None else f" as {one_line(entry.through, 60)}"
+    return f"{one_line(entry.identity, 60)}{by}"
 
 
-def _outcome(row: AuditRow) -> str:
+def _outcome(entry: AuditEntry) -> str:
     # Only the audit log says what an agent tried in vain, or why it was cut off.
-    return one_line(row.detail, 160) if row.door == "egress" and row.detail else row.outcome
-
-
-def arguments(row: AuditRow) -> str:
-    """Return the arguments as `name=value` pairs, each value shortened."""
-    return " ".join(f"{name}={one_line(str(given), 60)}" for name, given in row.arguments.items() if given is not None)
+    return one_line(entry.detail, 160) if entry.door == "egress" and entry.detail else entry.outcome

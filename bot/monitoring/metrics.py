@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from bot.agents.services import AgentServices
 from bot.approvals import waiting_loader
-from bot.monitoring import health_loader
+from bot.monitoring import health as checks
 from bot.read_models.health import HealthModel
 from bot.read_models.waiting import WaitingModel
 from budget.windows.calendar_days import midnight
@@ -34,7 +34,7 @@ _QUANTILES: Final = (0.5, 0.9, 0.99)
 
 async def exposition(services: AgentServices) -> bytes:
     """Return all metrics (Prometheus text format 0.0.4)."""
-    health = await health_loader.load(services)
+    health = await checks.load(services)
     now = services.clock()
     families = list(_of_parts(health, now))
     try:
@@ -82,7 +82,7 @@ def _of_parts(health: HealthModel, now: float) -> Iterator[GaugeMetricFamily]:
                 "kind", "name")  # fmt: skip
     for part in health.parts:
         if part.reachable is not None:
-            up.add_metric([part.kind, part.name], float(part.reachable and not part.impaired))
+            up.add_metric([part.kind, part.name], float(part.state == "up"))
     yield up
     for name, what, counts in (
         ("agents", "Agents by state.", health.agents),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -17,9 +18,12 @@ class AuditEntry:
     door: str
     """Where it came from: chat, cli, gateway, web, egress, ..."""
     connector: str | None = None
+    conversation: str | None = None
     action: str
     arguments: str = ""
     """``name=value`` pairs, shortened."""
+    values: Mapping[str, str | int | float | bool | None] | None = None
+    """The same, whole. None: they were left out, as in documents, because they may be long."""
     outcome: str
     """done, refused, failed, lapsed, answered or expired."""
     detail: str | None = None

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from bot.read_models.health import PartHealth
 from bot.text.timestamps import timestamp
 from bot.traces import otlp
 from bot.traces.beginning import SALT
@@ -133,8 +134,8 @@ class TraceExporter:
         }
         return replace(span, name=self.redact(span.name), attributes=kept)
 
-    def condition(self) -> dict[str, object]:
-        """Return the entry of ``health --json``."""
+    def condition(self) -> PartHealth:
+        """Return what ``health`` says of it."""
         lost = f" The collector did not take {self.refused} of them." if self.refused else ""
         if self.trouble is not None:
             since = "" if self.reached is None else f" It took the last ones at {timestamp(self.reached)}."
@@ -144,10 +145,11 @@ class TraceExporter:
         else:
             detail = f"{self.collector.endpoint}: {self.sent} spans sent since the start.{lost}"
         reachable = False if self.trouble is not None else None if self.reached is None else True
-        return {
-            "endpoint": self.collector.endpoint,
-            "reachable": reachable,
-            "impaired": bool(self.refused),
-            "last_seen": timestamp(self.reached),
-            "detail": detail,
-        }
+        return PartHealth(
+            name="traces",
+            kind="traces",
+            reachable=reachable,
+            impaired=bool(self.refused),
+            seen_at=self.reached,
+            detail=detail,
+        )

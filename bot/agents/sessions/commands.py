@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bot.auth.permission import ADMIN
 from bot.commands.argument_types import RuntimeName
+from bot.commands.doors import AT_HOME
 from bot.commands.registry import Reply, command
 
 if TYPE_CHECKING:
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
     from bot.commands.context import Context
 
 
-@command("sessions", permission=ADMIN, help_section="fleet", audited=False, effects=False)
+@command("sessions", permission=ADMIN, help_section="fleet", audited=False, effects=False, doors=AT_HOME)
 async def sessions(ctx: Context[AgentServices], runtime: RuntimeName) -> Reply:
     """List the conversations that Claude Code or Codex keeps in your home, so that an agent can go on in one.
 
-    Only in a shell, because they are private: a chat room is told so.
+    Conversations from a terminal are private, so they are shown on the machine of Muster only.
 
     Args:
         runtime: claude or codex.

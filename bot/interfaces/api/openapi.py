@@ -153,6 +153,13 @@ def _stream_operation() -> dict[str, Any]:
         "parameters": [
             {"name": "documents", "in": "query", "required": True, "explode": False, "schema": names},
             {
+                "name": "patches",
+                "in": "query",
+                "required": False,
+                "description": "1: a fleet that changed a little comes as an event `patch`.",
+                "schema": {"enum": ["1"]},
+            },
+            {
                 "name": "Last-Event-ID",
                 "in": "header",
                 "required": False,

@@ -118,7 +118,7 @@ class Dashboard(App[None]):
         Binding("ctrl+e", "emergency_stop", "Emergency stop", show=False),
         Binding("p", "older", "Older", show=False),
         Binding("T", "theme", "Theme", show=False),
-        *(Binding(str(number), f"page({number - 1})", show=False) for number in range(1, 8)),
+        *(Binding(str(number), f"page({number - 1})", show=False) for number in range(1, len(pages.ALL) + 1)),
         Binding("escape", "leave", "Back", show=False),
         Binding("q", "leave(True)", "Quit"),
     ]
@@ -423,7 +423,8 @@ class Dashboard(App[None]):
                     return
                 arguments, detail = {**arguments, **informed.pinned}, informed.text
             question = f"Really {line_of(command, arguments)}?"
-            detail = detail or "This cannot be undone."
+            if command.asks(arguments):
+                detail = f"{detail} {written(command.undo_words, '')}".strip()
             if not await self.push_screen_wait(ConfirmDialog(question, detail, yes=command.name.capitalize())):
                 return
         result = await self._orders.run(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from bot.interfaces.tui.screens.table_page import PageShape
-from bot.interfaces.tui.views import fleet, limits, lists, waiting
+from bot.interfaces.tui.views import enforced, fleet, limits, lists, waiting
 from bot.interfaces.tui.widgets.text_pane import TextLine
 from bot.read_models.audit import AuditModel
 from bot.read_models.fleet import FleetModel
@@ -85,6 +85,14 @@ HEALTH_PAGE: Final = PageShape(
     items=_rows(HealthModel, lists.health_items),
     text=lambda item, now, width: lists.health_text(item, now),
 )
+ENFORCED_PAGE: Final = PageShape(
+    id="enforced",
+    title="Log",
+    document="limits",
+    table=enforced.ENFORCED,
+    items=_rows(LimitsModel, enforced.enforced_items),
+    text=lambda item, now, width: enforced.enforced_text(item, now),
+)
 #: In the order of their keys.
 ALL: Final[tuple[PageShape[Any], ...]] = (
     FLEET_PAGE,
@@ -94,4 +102,5 @@ ALL: Final[tuple[PageShape[Any], ...]] = (
     ACCOUNTS_PAGE,
     AUDIT_PAGE,
     HEALTH_PAGE,
+    ENFORCED_PAGE,
 )

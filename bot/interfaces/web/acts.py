@@ -19,6 +19,7 @@ from bot.commands.registry import Checked, Command
 from bot.commands.runs import CONFIRM_FIRST, RunRequest, outcome_of, question
 from bot.commands.syntax import in_docstring, written
 from bot.interfaces.web import forms
+from bot.interfaces.web.forms import DOOR
 from bot.interfaces.web.guard import PART, RequestRefused
 from bot.interfaces.web.reading import not_permitted, page
 from bot.interfaces.web.rendering import PageTemplates
@@ -29,8 +30,6 @@ from bot.text.errors import UsageError
 from bot.web_access.sessions_of import access_to
 from database.queries.operations import command_runs
 
-#: The name of the interface in the audit.
-DOOR: Final = "web"
 #: Seconds to wait for a command's end before the page says that it goes on.
 _WAIT_S: Final = 20.0
 _RUN: Final = re.compile(r"[0-9a-f]{32}")
@@ -231,7 +230,7 @@ class Acts:
         checked: Checked,
         back: str,
     ) -> web.Response:
-        """Ask before a command that cannot be undone."""
+        """Ask before a command that is confirmed."""
         values: dict[str, object] = {
             "action": forms.path_of(command),
             "question": written(question(command, arguments, checked.note), ""),

@@ -18,6 +18,7 @@ from bot.commands.registry import Command
 from bot.commands.syntax import command_line
 from bot.interfaces.web import forms, views
 from bot.interfaces.web.assets import Assets
+from bot.interfaces.web.forms import DOOR
 from bot.interfaces.web.guard import RequestRefused
 from bot.interfaces.web.rendering import PageTemplates
 from bot.interfaces.web.settings import WebAddresses
@@ -194,7 +195,7 @@ class ReadingPages:
 
     async def _commands(self, request: web.Request, visitor: Visitor) -> web.Response:
         sections: dict[str, list[tuple[Command, str, bool]]] = {}
-        for command in self.services.table.visible(visitor.permission):
+        for command in self.services.table.visible(visitor.permission, DOOR):
             shown = (command, forms.path_of(command), visitor.may_run(command))
             sections.setdefault(command.help_section, []).append(shown)
         return await self._page(request, visitor, "Commands", "commands.html", {"sections": sections})

@@ -13,7 +13,8 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import bot.traces
-from bot.monitoring import health_view
+from bot.app.orchestrator import Orchestrator
+from bot.monitoring import health, health_view
 from bot.text.errors import UserError
 from bot.traces import service
 from tests.bot.orchestrator import house
@@ -37,6 +38,11 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def block(collector: LocalCollector, more: str = "") -> str:
     return f"traces:\n  endpoint: {collector.url}\n{more}"
+
+
+async def _reachable(orchestrator: Orchestrator) -> bool | None:
+    report = await health.load(orchestrator.services)
+    return next((each.reachable for each in report.parts_of("traces")), None)
 
 
 async def test_a_message_its_model_request_and_its_reply_are_one_trace(
@@ -135,15 +141,15 @@ async def test_a_collector_that_is_away_gets_all_of_it_later_and_once(
     async with house(tmp_path, settings=block(collector)) as home, home.open() as orchestrator:
         await home.ask("!ps")
         await collector.until(lambda: collector.asked >= 3)
-        report = await health_view.report(orchestrator.services)
-        assert report["traces"]["reachable"] is False
-        assert "it answered 503" in health_view.text(report)
-        assert report["status"] == "ok", "traces are no part of the work"
+        report = await health.load(orchestrator.services)
+        assert [each.reachable for each in report.parts_of("traces")] == [False]
+        assert "it answered 503" in health_view.health_text(report, 0.0)
+        assert report.status == "ok", "traces are no part of the work"
         for _ in range(3):
             await home.ask("!whoami")
         collector.statuses.clear()
         await collector.until(lambda: len(collector.named("reply")) == 4)
-        while not (await health_view.report(orchestrator.services))["traces"]["reachable"]:
+        while (await _reachable(orchestrator)) is not True:
             await asyncio.sleep(0.02)
     assert len(collector.named("chat message")) == len(collector.named("command")) == 4
     assert_each_once(collector)
@@ -155,7 +161,7 @@ async def test_nobody_listens_and_then_somebody_does(tmp_path: Path) -> None:
         pass  # which port it has is known now
     async with house(tmp_path, settings=block(collector)) as home, home.open() as orchestrator:
         await home.ask("!ps")
-        while (await health_view.report(orchestrator.services))["traces"]["reachable"] is not False:
+        while (await _reachable(orchestrator)) is not False:
             await asyncio.sleep(0.02)
         async with collector.listening():
             await collector.until(lambda: collector.named("reply"))

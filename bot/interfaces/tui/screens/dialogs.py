@@ -11,11 +11,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.widgets import Button, Static
 from textual.widgets.button import ButtonVariant
 
 from bot.interfaces.tui.views.waiting import Waiting, first_choice, key_of, label_of, whole
 from bot.interfaces.tui.widgets.cells import safe
+from bot.interfaces.tui.widgets.message_area import MessageArea
 from bot.interfaces.tui.widgets.text_pane import TextLine, TextPane
 from bot.read_models.waiting import AnswerChoice
 
@@ -83,9 +84,12 @@ class ConfirmDialog(ModalScreen[bool]):
 
 
 class TextDialog(ModalScreen[str | None]):
-    """Asks for a line of text."""
+    """Asks for a text of one line or more."""
 
-    DEFAULT_CSS = f"TextDialog {{ {_BOX} }}"
+    DEFAULT_CSS = f"""
+    TextDialog {{ {_BOX} }}
+    TextDialog MessageArea {{ height: 6; border: none; padding: 0; }}
+    """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Cancel")]
 
     def __init__(self, title: str, hint: str = "") -> None:
@@ -97,13 +101,13 @@ class TextDialog(ModalScreen[str | None]):
         """Lay out the dialog."""
         with Vertical():
             yield Static(literal(self._title), classes="head")
-            yield Input(compact=True)
-            yield Static(literal(f"{self._hint} Enter sends it, Esc cancels.".strip()), classes="hint")
+            yield MessageArea()
+            keys = "Enter sends it, Ctrl-j begins a new line, Esc cancels."
+            yield Static(literal(f"{self._hint} {keys}".strip()), classes="hint")
 
-    @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        if event.value.strip():
-            self.dismiss(event.value)
+    @on(MessageArea.Sent)
+    def _sent(self, event: MessageArea.Sent) -> None:
+        self.dismiss(event.text)
 
 
 class OutputDialog(ModalScreen[None]):

@@ -14,8 +14,9 @@ from aiohttp import web
 from markupsafe import Markup
 
 from bot.commands.runs import outcome_of
-from bot.interfaces.web.acts import DOOR, Acts, new_run, sent_by
+from bot.interfaces.web.acts import Acts, new_run, sent_by
 from bot.interfaces.web.diff_lines import DiffLine, diff_lines
+from bot.interfaces.web.forms import DOOR
 from bot.interfaces.web.guard import PART
 from bot.interfaces.web.reading import not_permitted, page
 from bot.interfaces.web.review import comments

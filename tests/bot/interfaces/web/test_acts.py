@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.commands.registry import TABLE
+from bot.auth.permission import Permission
+from bot.commands.context import Context
+from bot.commands.registry import TABLE, Checked, CommandTable, Reply
+from bot.commands.services import CommandServices
 from bot.interfaces.web import forms
 from database.queries.operations import audit_log
 from database.queries.operations.audit_log import AuditRow
@@ -221,10 +224,23 @@ async def test_what_a_person_must_know_is_on_the_page_that_asks(home: House, it:
     refused = await it.run("merge", {"name": "coder0"})
     assert refused.status == 422
     assert 'role="alert"' in refused.text
-    async with browser(home) as other:
-        page = await it.run("web login", {"code": await other.code(), "control": "on"})
-    assert "an unknown browser at" in page.text.lower()
-    assert page.field("a.control") == "on"
+    table = CommandTable()
+    for each in TABLE:
+        table.add(each)
+
+    async def looked_at(services: CommandServices, arguments: dict[str, object], say: object) -> Checked:
+        return Checked(note="It has **seven** rungs.", arguments={"commit": "abc123"})
+
+    @table.command("climb", permission=Permission.VIEWER, help_section="x", confirm=True, check=looked_at, informs=True)
+    async def climb(ctx: Context[CommandServices], ladder: str, *, commit: str | None = None) -> Reply:
+        """Climb."""
+        return Reply(f"climbed {ladder} at {commit}")
+
+    home.orchestrator.services.table = table
+    page = await it.run("climb", {"ladder": "north"})
+    assert "It has <strong>seven</strong> rungs." in page.text
+    assert page.field("a.ladder") == "north"
+    assert page.field("a.commit") == "abc123", "only what the person was told is done"
     assert page.field("confirmed") == "yes"
 
 
@@ -243,11 +259,11 @@ async def test_every_command_has_a_form_with_its_arguments(it: Browser) -> None:
     assert len(TABLE) > 60
     for command in TABLE:
         path = forms.path_of(command)
-        assert f'href="{path}"' in listed
+        assert (f'href="{path}"' in listed) == ("web" in command.doors)
         page = await it.get(path)
         assert page.status == 200, command.name
         for parameter in command.parameters:
-            assert f'name="a.{parameter.name}"' in page.text, command.name
+            assert (f'name="a.{parameter.name}"' in page.text) == ("web" in parameter.doors), command.name
 
 
 async def test_commands_that_only_show_something_answer_here(it: Browser) -> None:
@@ -273,6 +289,6 @@ async def test_what_was_typed_stays_when_a_command_refuses_it(home: House, it: B
 async def test_a_browser_sees_no_private_conversation_of_a_terminal(home: House, it: Browser) -> None:
     await it.log_in()
     refused = await it.run("sessions", {"runtime": "claude"})
-    assert "in a shell on the machine of Muster" in refused.text
+    assert "cannot be given in a browser. Give it in a shell," in refused.text
     refused = await it.run("launch", {"name": "coder9", "runtime": "sim", "sandbox": "none", "session": "x"})
-    assert "in a shell on the machine of Muster" in refused.text
+    assert "cannot be given in a browser. Give it in a shell," in refused.text
