@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
+import os
+import secrets
 import stat
 from pathlib import Path
 from typing import Final
@@ -46,16 +49,13 @@ class SigningKey:
             SigningKeyUnusable: the file cannot be read or made, other users can read it, or it holds something else.
         """
         try:
-            with durable_files.locked(file):
-                if not file.exists():
-                    import secrets
-
-                    durable_files.write(file, base64.b64encode(secrets.token_bytes(_BYTES)).decode() + "\n")
-                return cls.read(file)
+            if not file.exists():
+                _make(file)
         except OSError as error:
             raise SigningKeyUnusable(
                 f"The signing key {file} cannot be read or made: {error.strerror}. Check the state folder."
             ) from error
+        return cls.read(file)
 
     @classmethod
     def read(cls, file: Path) -> SigningKey:
@@ -92,6 +92,19 @@ class SigningKey:
     def derived(self, purpose: str) -> bytes:
         """Return a secret for another purpose, from which the key cannot be found out."""
         return hmac.new(self._seed, f"muster {purpose}".encode(), hashlib.sha256).digest()
+
+
+def _make(file: Path) -> None:
+    """Write a new key, unless another process was faster; no process ever sees a part of it."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
+    durable_files.write(draft, base64.b64encode(secrets.token_bytes(_BYTES)).decode() + "\n")
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, file)
+    finally:
+        draft.unlink()
+    durable_files.sync_folder(file.parent)
 
 
 def is_public_key(text: str) -> bool:
