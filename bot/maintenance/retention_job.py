@@ -66,6 +66,7 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
     signer = SigningKey.at(paths.signing_key)
     await drain(store, FORGET, partial(audit_anchors.forget, before=now - KEEP_AUDIT, signer=signer, now=now))
     async with store.write(FORGET) as tx:
+        await audit_anchors.adopt(tx)
         await audit_anchors.checkpoint(tx, signer, now)
     await drain(store, FORGET_ROWS, partial(usage_ledger.forget, before=now - KEEP_ROWS))
     while await store.shrink():

@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import BATCH
 from database.queries.record import Record
 from database.schema import audit, audit_anchors
-from database.schema.audit_chain import BEGIN
+from database.schema.audit_chain import BEGIN, digest
 
 CHECKPOINT: Final = "checkpoint"
 RETENTION: Final = "retention"
@@ -83,9 +83,8 @@ async def every(tx: AsyncConnection) -> list[AuditAnchor]:
     return await AuditAnchor.every(tx, select(audit_anchors).order_by(audit_anchors.c.id))
 
 
-async def lines(tx: AsyncConnection) -> AsyncIterator[ChainedLine]:
-    """Yield all lines of the audit, oldest first."""
-    after = -1
+async def lines(tx: AsyncConnection, *, after: int = -1) -> AsyncIterator[ChainedLine]:
+    """Yield all lines of the audit behind a number, oldest first."""
     while True:
         page = (await tx.execute(select(audit).where(audit.c.seq > after).order_by(audit.c.seq).limit(_PAGE))).all()
         for row in page:
@@ -93,6 +92,23 @@ async def lines(tx: AsyncConnection) -> AsyncIterator[ChainedLine]:
             yield ChainedLine(seq=row.seq, chain=row.chain, columns=dict(row._mapping))
         if len(page) < _PAGE:
             return
+
+
+async def adopt(tx: AsyncConnection) -> None:
+    """Chain the lines that an earlier version wrote after the migration, if nothing was signed yet.
+
+    While Muster is updated, the earlier version goes on writing for a moment. Later such lines stay, and are reported.
+    """
+    first = select(audit.c.seq).where(audit.c.chain.is_(None)).order_by(audit.c.seq).limit(1)
+    begin = await tx.scalar(first)
+    if begin is None or await tx.scalar(select(audit_anchors.c.id).limit(1)) is not None:
+        return
+    last = select(audit.c.chain).where(audit.c.seq < begin).order_by(audit.c.seq.desc()).limit(1)
+    before = await tx.scalar(last) or BEGIN
+    chained = update(audit).where(audit.c.seq == bindparam("line")).values(chain=bindparam("digest"))
+    async for line in lines(tx, after=begin - 1):
+        before = digest(before, line.columns)
+        await tx.execute(chained, {"line": line.seq, "digest": before})
 
 
 async def checkpoint(tx: AsyncConnection, signer: Signer, at: float) -> None:

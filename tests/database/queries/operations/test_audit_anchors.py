@@ -272,3 +272,36 @@ async def test_many_faults_are_counted(store: Store) -> None:
             check.line(line)
     assert (len(check.faults), check.more_faults) == (3, 17)
     assert isinstance(check.faults[0], AuditFault)
+
+
+async def test_lines_of_an_earlier_version_are_chained_until_something_is_signed(store: Store) -> None:
+    async def unchained(number: int) -> int:
+        async with store.write(STEP) as tx:
+            values = {
+                "key": f"old{number}",
+                "at": NOON,
+                "identity": "i",
+                "door": "cli",
+                "action": "a",
+                "outcome": "done",
+            }
+            await tx.execute(insert(audit).values(**values, arguments={"n": 1}))
+            newest: int = (await tx.execute(select(audit.c.seq).order_by(audit.c.seq.desc()).limit(1))).scalar_one()
+            return newest
+
+    await write(store, 0, 1)
+    await unchained(0)
+    await unchained(1)
+    await write(store, 2, 3)
+    assert len(await faults(store)) == 2
+    for number in (2, 3):
+        async with store.write(STEP) as tx:
+            await audit_anchors.adopt(tx)
+        assert await faults(store) == []
+        await write(store, 10 + number)
+        assert await faults(store) == []
+    await sign(store)
+    late = await unchained(4)
+    async with store.write(STEP) as tx:
+        await audit_anchors.adopt(tx)
+    assert await faults(store) == [f"unchained {late}"]
