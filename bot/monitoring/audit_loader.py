@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from bot.agents.services import AgentServices
+from bot.commands.syntax import command_line
 from bot.monitoring.audit_view import arguments
 from bot.read_models.audit import AuditEntry, AuditModel, AuditProblem, AuditVerification
 from bot.text.errors import UserError
@@ -51,7 +52,8 @@ async def verify(services: AgentServices, key: str | None = None) -> AuditVerifi
     for each in others:
         if not is_public_key(each):
             raise UserError(
-                f"{each[:80]!r} is no public key. It begins with ed25519:, and `audit verify` shows it there.",
+                f"{each[:80]!r} is no public key. It begins with ed25519:, and {command_line('audit verify')} "
+                "shows it there.",
                 code="signing_key.invalid",
             )
     ours = SigningKey.at(services.paths.signing_key)

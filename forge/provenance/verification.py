@@ -99,7 +99,9 @@ def _commit(commit: str, note: str, keys: Collection[str], audit: AuditEvidence 
         notices.append(f"It has {len(records)} records: several runs worked on it.")
     if audit is not None and audit.faults:
         faults.append(
-            ProvenanceFault(code="audit_altered", detail="The audit log is not as Muster wrote it: see `audit verify`.")
+            ProvenanceFault(
+                code="audit_altered", detail="The audit log is not as Muster wrote it: see `muster audit verify`."
+            )
         )
     records.sort(key=lambda each: each.record.started)
     return CommitVerification(commit=commit, records=tuple(records), faults=tuple(faults), notices=tuple(notices))
