@@ -28,7 +28,7 @@ from bot.commands.doors import EVERYWHERE, Door, checked
 from bot.text.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
     from bot.commands.argument_types import ValueType
     from connectors.contract.messages import File
