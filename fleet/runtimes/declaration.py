@@ -70,6 +70,9 @@ class RuntimeNeeds:
     session_meta: Mapping[str, Any] = field(default_factory=dict)
     aside_meta: Mapping[str, Any] = field(default_factory=dict)
     """The same for a session that may only read."""
+    terminal: tuple[str, ...] = ()
+    """Arguments of its own terminal program; `{session}` in them becomes the session that it goes on with. Only of a
+    runtime with `Runtime.terminal`."""
     readonly: tuple[Path, ...] = ()
     locked: Mapping[str, bytes] = field(default_factory=dict)
     """Files in its home, with what stands in them; as `Runtime.locked`, for this agent."""
@@ -110,6 +113,8 @@ class Runtime:
     """When that is another program."""
     login_file: str | None = None
     """Where in its home the login ends up."""
+    terminal: bool = False
+    """Whether its own terminal program can go on with an agent's session, and then hand it back."""
     folders: tuple[str, ...] = ()
     """Folders in its home that it wants to find there."""
     fresh: tuple[str, ...] = ()

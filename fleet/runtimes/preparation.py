@@ -34,6 +34,8 @@ class Prepared:
     hints: Mapping[str, str]
     readonly: tuple[Path, ...]
     """Files and folders that a sandbox has to show, unchangeable."""
+    terminal: tuple[str, ...] = ()
+    """The command line of its own terminal program (`RuntimeNeeds.terminal`); empty: none is known."""
     locked: tuple[Path, ...] = ()
     """Such as lie in the home, which for the rest can be changed."""
 
@@ -136,6 +138,7 @@ def prepare(
         session_mode=runtime.session_mode,
         hints=runtime.hints,
         readonly=tuple(dict.fromkeys(readonly)),
+        terminal=(*program.command, *answer.terminal) if answer.terminal else (),
         locked=tuple(home / name for name in (*runtime.locked, *answer.locked)),
     )
 

@@ -114,6 +114,7 @@ class SideQuestions:
     def serve(self, life: RuntimeLife) -> None:
         """This runtime takes prompts now."""
         self._life = life
+        self._closed = False
 
     async def stop(self) -> None:
         """Take no further question, and give up the one that is being answered. Its end is told by `cut_off`."""
