@@ -45,11 +45,21 @@ def check_shell(ctx: Context[AgentServices]) -> None:
     Raises:
         UserError: the command came from a chat room, a browser or an agent.
     """
+    check_door(ctx, "Conversations from a terminal are private.")
+
+
+def check_door(ctx: Context[AgentServices], why: str) -> None:
+    """Refuse what did not come from the person who runs Muster, on its machine.
+
+    Args:
+        ctx: the run.
+        why: what keeps it to them, as a sentence.
+
+    Raises:
+        UserError: the command came from a chat room, a browser or an agent.
+    """
     if ctx.door not in _OWN_DOORS:
-        raise UserError(
-            "Conversations from a terminal are private. Give the same command in a shell on the machine of Muster.",
-            code="command.shell_only",
-        )
+        raise UserError(f"{why} Give the same command in a shell on the machine of Muster.", code="command.shell_only")
 
 
 async def check_session(ctx: Context[AgentServices], name: str, runtime: str, session: str) -> None:
