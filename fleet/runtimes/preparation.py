@@ -108,6 +108,8 @@ def prepare(
         for name, content in answer.locked.items():
             agent_home.renew(home, PurePosixPath(name), folder=False)
             agent_home.place(home, PurePosixPath(name), content)
+        for name, keys in answer.noted.items():
+            agent_home.note(home, PurePosixPath(name), keys)
         if runtime.login_file and login is not None and asked.key is None and not without_login:
             take_login(home, login, PurePosixPath(runtime.login_file))
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import termios
@@ -200,3 +201,27 @@ async def test_without_a_terminal_nothing_is_handed_over(home: House) -> None:
         assert process.returncode == 1
         assert b"A handover needs a terminal" in error
         assert home.orchestrator.agents.handed_to("coder0") is None
+
+
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
+async def test_the_terminal_has_the_agents_sandbox_and_egress_and_is_cut_off_with_it(home: House) -> None:
+    async with home.open():
+        await home.ask("!launch coder0 --runtime sim --sandbox bubblewrap")
+        await home.heard(await home.thread("coder0"), "Ready")
+        child = shell(home)
+        with closing(child):
+            await apart(lambda: child.expect("/quit leaves"))
+            child.send("Remember pear.\r")
+            await apart(lambda: child.expect("You said: Remember pear."))
+            # It has no network but the egress.
+            assert [entry.text for entry in home.models.ledger.entries] == ["Remember pear."]
+            child.send(f"[[run: cat {home.paths.muster_yaml}]]\r")
+            await apart(lambda: child.expect(r"\[y/N\]"))
+            child.send("y\r")
+            await apart(lambda: child.expect("No such file"))
+            await apart(lambda: child.expect("you> "))
+            await home.ask("!cutoff coder0")
+            child.send("Still there?\r")
+            await apart(lambda: child.expect("cut off"))
+            child.send("/quit\r")
+            await apart(lambda: child.expect("goes on under Muster"))
