@@ -307,6 +307,11 @@ class Agents:
         """Return whether the agent is known to be in a turn, or in a person's terminal, which is as busy."""
         return self.turn_of(name) is not None or self.handed_to(name) is not None
 
+    def busy_until(self, name: str) -> str:
+        """Return when an agent that is in a turn, or in a person's terminal, is free."""
+        by = self.handed_to(name)
+        return "when its turn ends" if by is None else f"when {markdown.one_line(by, 100)} gives it back"
+
     async def view_of(self, name: str) -> AgentView:
         """Return one agent, as `view` shows it."""
         row = await self.get(name)

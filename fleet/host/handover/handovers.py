@@ -62,7 +62,7 @@ class Handovers:
         """
         if self._order is not None:
             raise AgentRefused(f"{self._order.by} has it in a terminal already.", refusal="handed_over")
-        terminal_command(self._chronicle.spec, self._chronicle.state.session)
+        self._command()
         if (refused := self._refused()) is not None:
             raise AgentRefused(refused[1], refusal=refused[0])
         self._order = order
@@ -76,6 +76,11 @@ class Handovers:
             self._due = True
             self._chronicle.pulse.ring()
         return await asyncio.shield(order.begun)
+
+    def _command(self) -> tuple[str, ...]:
+        state = self._chronicle.state
+        begun = state.introduced or state.turn is not None
+        return terminal_command(self._chronicle.spec, state.session, begun=begun)
 
     async def until_due(self) -> None:
         """Wait for an order, and until no turn is open any more or the turn was cancelled and had its time."""
@@ -111,7 +116,7 @@ class Handovers:
         order, chronicle = self._order, self._chronicle
         assert order is not None
         try:
-            command = terminal_command(chronicle.spec, chronicle.state.session)
+            command = self._command()
             program = await TerminalProgram.start(chronicle.spec, command, order.variables, order.size)
         except AgentRefused as refusal:
             self._give_up(refusal)

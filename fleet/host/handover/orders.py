@@ -60,8 +60,13 @@ def order_of(params: Mapping[str, object]) -> HandoverOrder:
     )
 
 
-def terminal_command(spec: AgentSpec, session: str | None) -> tuple[str, ...]:
+def terminal_command(spec: AgentSpec, session: str | None, *, begun: bool) -> tuple[str, ...]:
     """Return the command line of the terminal program that goes on with a session.
+
+    Args:
+        spec: the agent.
+        session: its session.
+        begun: whether something was said in it. Before that, programs find none.
 
     Raises:
         AgentRefused: ``no_terminal``: none is known for this runtime; ``no_session``: there is none to go on with.
@@ -70,7 +75,7 @@ def terminal_command(spec: AgentSpec, session: str | None) -> tuple[str, ...]:
         raise AgentRefused(
             f"No terminal program is known for the runtime {spec.runtime} as it was started.", refusal="no_terminal"
         )
-    if session is None or not _SESSION.fullmatch(session):
+    if session is None or not begun or not _SESSION.fullmatch(session):
         raise AgentRefused("It has no conversation that a terminal program could go on with.", refusal="no_session")
     return tuple(word.replace("{session}", session) for word in spec.terminal)
 

@@ -60,13 +60,22 @@ async def apart(act: Callable[[], T]) -> T:
     return await asyncio.to_thread(act)
 
 
+async def begun(home: House, sandbox: str = "none") -> str:
+    """Launch an agent and let it begin a conversation, and return its thread."""
+    await home.ask(f"!launch coder0 --runtime sim --sandbox {sandbox}")
+    thread = await home.thread("coder0")
+    await home.heard(thread, "Ready")
+    await home.marks(home.say("Good morning.", thread), "✅")
+    return thread
+
+
 async def detail(home: House) -> str:
     return (await home.orchestrator.agents.view_of("coder0")).liveness.detail or ""
 
 
 async def test_a_person_talks_in_the_terminal_and_everybody_sees_that(home: House) -> None:
     async with home.open():
-        thread = await home.launch("coder0")
+        thread = await begun(home)
         first = home.say("Remember apple.", thread)
         await home.marks(first, "✅")
         child = shell(home)
@@ -110,7 +119,7 @@ async def refusal(home: House, **arguments: object) -> str:
 
 async def test_a_killed_shell_gives_the_agent_back(home: House) -> None:
     async with home.open():
-        thread = await home.launch("coder0")
+        thread = await begun(home)
         child = shell(home)
         with closing(child):
             await apart(lambda: child.expect("/quit leaves"))
@@ -123,7 +132,7 @@ async def test_a_killed_shell_gives_the_agent_back(home: House) -> None:
 
 async def test_a_handover_outlives_the_orchestrator(home: House) -> None:
     async with home.open():
-        thread = await home.launch("coder0")
+        thread = await begun(home)
         child = shell(home)
         await apart(lambda: child.expect("/quit leaves"))
     with closing(child):
@@ -140,7 +149,7 @@ async def test_a_handover_outlives_the_orchestrator(home: House) -> None:
 
 async def test_a_shell_says_that_the_agent_host_went_away_and_restores_the_terminal(home: House) -> None:
     async with home.open():
-        await home.launch("coder0")
+        await begun(home)
         child = shell(home)
         with closing(child):
             before = termios.tcgetattr(child.child_fd)
@@ -157,12 +166,12 @@ async def test_a_shell_says_that_the_agent_host_went_away_and_restores_the_termi
 
 async def test_freezing_now_ends_the_program(home: House) -> None:
     async with home.open():
-        thread = await home.launch("coder0")
+        thread = await begun(home)
         child = shell(home)
         with closing(child):
             await apart(lambda: child.expect("/quit leaves"))
             await waiting.until(lambda: home.orchestrator.agents.handed_to("coder0"))
-            assert "frozen when its turn ends" in await home.ask("!freeze coder0")
+            assert "gives it back" in await home.ask("!freeze coder0")
             await home.ask("!freeze coder0 --now")
             await apart(lambda: child.expect("The agent was told to end"))
         await home.heard(thread, "❄️ Frozen")
@@ -171,7 +180,7 @@ async def test_freezing_now_ends_the_program(home: House) -> None:
 
 async def test_what_cannot_be_handed_over_is_refused_and_stays_as_it_is(home: House) -> None:
     async with home.open():
-        thread = await home.launch("coder0")
+        thread = await begun(home)
         assert "in a shell on the machine of Muster" in await home.ask("!handover coder0")
         assert "admin" in await home.ask("!handover coder0", sender=OPERATOR)
         await home.ask("!cutoff coder0")
@@ -188,7 +197,7 @@ async def test_what_cannot_be_handed_over_is_refused_and_stays_as_it_is(home: Ho
 
 async def test_without_a_terminal_nothing_is_handed_over(home: House) -> None:
     async with home.open():
-        await home.launch("coder0")
+        await begun(home)
         environ = {**os.environ, "MUSTER_HOME": str(home.paths.config), "PYTHONPATH": os.pathsep.join(sys.path)}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "bot", "handover", "coder0"),
@@ -206,15 +215,14 @@ async def test_without_a_terminal_nothing_is_handed_over(home: House) -> None:
 @pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
 async def test_the_terminal_has_the_agents_sandbox_and_egress_and_is_cut_off_with_it(home: House) -> None:
     async with home.open():
-        await home.ask("!launch coder0 --runtime sim --sandbox bubblewrap")
-        await home.heard(await home.thread("coder0"), "Ready")
+        await begun(home, "bubblewrap")
         child = shell(home)
         with closing(child):
             await apart(lambda: child.expect("/quit leaves"))
             child.send("Remember pear.\r")
             await apart(lambda: child.expect("You said: Remember pear."))
             # It has no network but the egress.
-            assert [entry.text for entry in home.models.ledger.entries] == ["Remember pear."]
+            assert [entry.text for entry in home.models.ledger.entries] == ["Good morning.", "Remember pear."]
             child.send(f"[[run: cat {home.paths.muster_yaml}]]\r")
             await apart(lambda: child.expect(r"\[y/N\]"))
             child.send("y\r")

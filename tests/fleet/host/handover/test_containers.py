@@ -16,7 +16,7 @@ from fleet.sandbox.profiles import merged
 from fleet.sim.provider import server as providers
 from fleet.supervision import host_lifecycle
 from tests.fleet.host.handover.terminals import ENVIRON, SIZE, Screen
-from tests.fleet.host.scripted_agent import status_when, until
+from tests.fleet.host.scripted_agent import until
 from tests.fleet.sandbox import containers
 from tests.fleet.sandbox.test_egress_grant import SECRET, Ways, account, assembly, forwarding, row
 
@@ -38,7 +38,8 @@ async def test_the_program_runs_in_the_container_and_its_size_follows(tmp_path: 
         ending.push_async_callback(host_lifecycle.kill, made.folder("coder0"))
         await made.start(agent, floor=0, grants=())
         async with await AgentLink.connect(socket) as link:
-            await status_when(link, lambda status: status.state == "idle")
+            await link.send("m0", "Good morning.")
+            await until(link, TurnEnded)
             async with await TerminalLink.open(socket, by="ana", now=False, size=SIZE, environ=ENVIRON) as terminal:
                 screen = Screen(terminal)
                 await screen.expect("/quit leaves")
@@ -49,5 +50,6 @@ async def test_the_program_runs_in_the_container_and_its_size_follows(tmp_path: 
                 await screen.type("/quit\r")
                 assert "exit code 0" in await screen.ended()
             await link.send("m1", "What now?")
-            assert (await until(link, TurnEnded)).stop_reason == "end_turn"
-    assert len(seen) == 2
+            ended = await until(link, TurnEnded, lambda event: event.message == "m1")
+            assert ended.stop_reason == "end_turn"
+    assert len(seen) == 3

@@ -45,6 +45,9 @@ def plain(provider: Provider, tmp_path: Path) -> Agent:
 async def ready(agent: Agent) -> AsyncIterator[AgentLink]:
     async with agent.running() as link:
         await status_when(link, lambda status: status.state == "idle")
+        if agent.spec.runtime == "sim" and not agent.events(TurnEnded):
+            # Before that there is nothing to go on with.
+            await said(link, agent, "m0", "Good morning.")
         yield link
     assert agent.left_over() == []
 
@@ -96,17 +99,17 @@ async def test_messages_wait_until_the_agent_is_back(plain: Agent) -> None:
             assert (await link.status()).queued == 2
             await screen.type("In between.\r")
             await screen.expect("You said: In between.")
-            assert plain.events(TurnStarted) == []
+            assert [event.message for event in plain.events(TurnStarted)] == ["m0"]
             await screen.type("/quit\r")
             await screen.ended()
         await until(link, TurnEnded, lambda event: event.message == "m1")
-    assert [event.message for event in plain.events(TurnEnded)] == ["m2", "m1"]
+    assert [event.message for event in plain.events(TurnEnded)] == ["m0", "m2", "m1"]
 
 
 async def test_a_running_turn_is_cancelled_only_if_that_was_said(plain: Agent) -> None:
     async with ready(plain) as link:
         await link.send("m1", "[[wait: later]]")
-        await until(link, TurnStarted)
+        await until(link, TurnStarted, lambda event: event.message == "m1")
         with pytest.raises(AgentRefused) as refusal:
             async with at_terminal(plain):
                 pass
@@ -116,7 +119,7 @@ async def test_a_running_turn_is_cancelled_only_if_that_was_said(plain: Agent) -
             await screen.expect("/quit leaves")
             await screen.type("/quit\r")
             await screen.ended()
-        (ended,) = plain.events(TurnEnded)
+        _, ended = plain.events(TurnEnded)
         assert ended.stop_reason == "cancelled"
         await said(link, plain, "m2", "Hello.")
 
@@ -213,3 +216,26 @@ async def test_a_program_that_cannot_be_started_gives_the_agent_back(plain: Agen
         assert refusal.value.refusal == "terminal_failed"
         await said(link, plain, "m1", "Hello.")
     assert plain.events(HandedOver) == []
+
+
+async def test_before_the_first_message_there_is_nothing_to_go_on_with(plain: Agent) -> None:
+    async with plain.running() as link:
+        await status_when(link, lambda status: status.state == "idle")
+        with pytest.raises(AgentRefused) as refusal:
+            async with at_terminal(plain):
+                pass
+        assert refusal.value.refusal == "no_session"
+
+
+async def test_a_question_on_the_side_waits_for_the_end(provider: Provider, tmp_path: Path) -> None:
+    agent = built_in(tmp_path, provider, "none")
+    agent.launch(aside=True)
+    async with ready(agent) as link:
+        async with at_terminal(agent) as screen:
+            await screen.expect("/quit leaves")
+            with pytest.raises(AgentRefused, match="ana has it in a terminal"):
+                await link.ask_aside("q1", "Why?")
+            await screen.type("/quit\r")
+            await screen.ended()
+        await until(link, RuntimeStarted, lambda event: event.loaded)
+        assert await link.ask_aside("q2", "Why?") == "asked"
