@@ -27,6 +27,9 @@ _AUDITED = "The audit has this once Muster and its register are back."
 #: Commands whose answer has a diff as data, which the shell prints below the text.
 WITH_DIFF = frozenset({"diff"})
 
+#: The command whose answer says where this terminal is to be joined to a program's.
+HANDOVER = "handover"
+
 #: The argument that means standard input where text is expected.
 _STANDARD_INPUT = "-"
 
@@ -44,6 +47,10 @@ def ask(
                 value = sys.stdin.read()
         if value is not None and not (parameter.type.flag and value == parameter.default):
             arguments[parameter.name] = value
+    if command.name == HANDOVER and not as_json:
+        from bot.interfaces.cli.terminal import handover
+
+        handover.check_terminal()
     if command.asks(arguments) and not confirmed:
         look = _informed if command.informs else _refused
         if command.check is not None and (refused := look(client, command, arguments)) is not None:
@@ -72,6 +79,8 @@ def ask(
     status = show(answer, as_json=as_json, tells_what_was_done=command.effects)
     if command.name in WITH_DIFF and status == DONE and not as_json and (diff := _diff(answer)):
         say_diff(diff, os.environ)
+    if command.name == HANDOVER and status == DONE and not as_json:
+        return handover.take(answer.body["data"], os.environ)
     return status
 
 

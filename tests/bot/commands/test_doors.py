@@ -25,7 +25,7 @@ from database.engine.store import Store
 
 TABLE = sections.load()
 #: Where people are. The reader of a diff of this test sees each new restriction.
-RESTRICTED = {"sessions": AT_HOME, "web login": AT_HOME | {"chat"}}
+RESTRICTED = {"handover": AT_HOME, "sessions": AT_HOME, "web login": AT_HOME | {"chat"}}
 
 
 def test_the_table_says_for_each_command_where_it_can_be_given() -> None:
