@@ -131,7 +131,7 @@ async def _resume(services: RunServices, run: AgentRun) -> bool:
 
 def launch_of(run: AgentRun) -> str:
     """Return the id of the launch that a run makes."""
-    return f"run-{run.id}"
+    return f"{runs.LAUNCH}{run.id}"
 
 
 async def _started(tx: AsyncConnection, services: RunServices, run: AgentRun) -> bool:

@@ -17,8 +17,8 @@ async def ended(home: House, agent: str, *, states: tuple[str, ...] = ()) -> Age
     async with asyncio.timeout(30):
         while True:
             async with home.orchestrator.store.read() as tx:
-                known = await runs.newest_by_agent(tx)
-                run = await runs.get(tx, known[agent][0]) if agent in known else None
+                found = [*await runs.open_ones(tx, agent=agent), *await runs.last_ended(tx, limit=20)]
+            run = next((each for each in found if each.agent == agent), None)
             if run is not None and (run.state in states if states else run.state not in runs.OPEN):
                 return run
             await asyncio.sleep(0.02)
