@@ -206,3 +206,25 @@ async def test_words_and_tasks_can_be_waited_for(shell: Terminal) -> None:
     status, _, err = await shell("send", "coder0", "--wait", "later")
     assert status == 8
     assert "muster resume coder0" in err
+
+
+async def test_a_task_is_waited_for_until_its_agent_says_that_it_is_done(shell: Terminal) -> None:
+    await shell.home.launch("coder0", "--role", "coder")
+    done = '[[tool: mcp__muster__task_done {"status": "done", "summary": "mended"}]] [[say: it was the parser]]'
+    status, out, err = await shell("task", "add", "--wait", "--agent", "coder0", done)
+    assert (status, out.splitlines()[-1]) == (0, "it was the parser"), err
+    status, _, err = await shell("task", "add", "--wait", "--agent", "coder0", "[[say: hm]]")
+    assert status == 8
+    assert "muster task close" in err
+
+
+async def test_a_run_that_is_not_waited_for_is_printed(shell: Terminal) -> None:
+    status, out, _ = await shell("run", "coder", "--detach", "--json", "--prompt", "[[say: later]]")
+    assert (status, json.loads(out)["state"]) == (0, "queued")
+    assert (await shell.run_of("coder", "done")).answer == "later"
+    status, out, _ = await shell("runs", "--json")
+    (run,) = json.loads(out)
+    assert (status, run["answer"], run["source"]) == (0, "later", "cli")
+    status, out, _ = await shell("ps", "--json", "--all")
+    (agent,) = json.loads(out)
+    assert agent["run"] == run["id"]
