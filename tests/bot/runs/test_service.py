@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from database.queries.agents import runs
 from database.queries.agents.runs import AgentRun
+from fleet.journal import reader
+from fleet.journal.events import TurnEnded
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import OPERATOR, House, house
 
@@ -179,3 +182,53 @@ async def test_an_agent_that_somebody_else_wrote_to_is_not_frozen(tmp_path: Path
         assert (await home.row("coder")).wanted == "running"
         home.models.release("other")
         await home.heard(await home.thread("coder"), "yours")
+
+
+async def test_a_turn_that_ended_in_time_while_nobody_looked_did_not_time_out(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home:
+        async with home.open():
+            await home.ask('!run coder --prompt "[[wait: gate]] [[say: in time]]" --timeout 1h')
+            await ended(home, "coder", states=("running",))
+            await home.heard_from("coder")
+        home.models.release("gate")
+        folder = home.paths.agent_folder("coder")
+        async with asyncio.timeout(30):
+            while not any(isinstance(each.event, TurnEnded) for each in reader.read_last(folder, 5)):
+                await asyncio.sleep(0.02)
+        home.clock = lambda: time.time() + 7200
+        async with home.open():
+            assert (await ended(home, "coder")).state == "done"
+
+
+async def test_a_resumed_run_never_lifts_what_a_person_gave_an_agent(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home, home.open():
+        await home.launch("coder0", "--budget", "1M")
+        for budget, holds in (("5M", "1000000"), ("2k", "2000"), ("", "1000000"), ("3k", "3000")):
+            await home.ask("!freeze coder0")
+            given = f"--budget {budget}" if budget else ""
+            await home.ask(f'!run --resume coder0 --prompt "[[wait: {holds}{budget}]]" {given}')
+            run = await ended(home, "coder0", states=("running",))
+            basis = (await home.row("coder0")).basis
+            assert basis is not None
+            assert basis["said"]["budget"] == holds
+            await home.ask(f"!runs stop {run.id}")
+            assert (await ended(home, "coder0")).id == run.id
+
+
+async def test_joined_profiles_are_for_runs_and_their_pools_hold_together(tmp_path: Path) -> None:
+    more = (
+        "sandboxes:\n  web: {routes: docs.python.org}\n  data: {memory: 2 GB, pool: {tokens: 10}}\n"
+        "  shut: {memory: 1 GB}\n"
+    )
+    async with house(tmp_path, settings=SETTINGS + more) as home, home.open():
+        said = await home.ask("!launch coder0 --runtime sim --sandbox web+data")
+        assert "joins sandbox profiles" in said
+        await home.ask('!run coder --prompt "[[say: both]]" --sandbox web+shut')
+        run = await ended(home, "coder")
+        assert (run.state, run.answer) == ("done", "both"), run.detail
+        assert (await home.row("coder")).sandbox == "web+shut"
+        await home.ask('!run --resume coder --prompt "[[say: again]]"')
+        assert (await ended(home, "coder", states=("running", "done"))).resumes
+        # The pool of one of them is used up at once.
+        await home.ask('!run coder --name poor --prompt "[[say: too much]]" --sandbox data+web')
+        assert (await ended(home, "poor")).state == "limit"
