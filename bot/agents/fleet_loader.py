@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from bot.agents import not_started
@@ -33,13 +33,13 @@ async def load(
     Raises:
         RegisterError: the register cannot be used.
     """
-    views, closed, used, accounts, marks = await asyncio.gather(
+    views, closed, used, accounts = await asyncio.gather(
         services.agents.view(),
         gates.load(services),
         spend_query.tokens_today(services),
         _accounts(services),
-        _colors(services),
     )
+    marks = await _colors(services, views)
     blocked = await not_started.blocked(services, {view.row.name for view in views})
     unable = {each.name for each in blocked}
     found = [each for each in await drift() if each.agent not in unable] if drift is not None else []
@@ -71,9 +71,12 @@ async def _accounts(services: TaskServices) -> Mapping[str, Mapping[str, str]]:
         return await session_accounts.by_agent(tx)
 
 
-async def _colors(services: TaskServices) -> Mapping[str, str | None]:
+async def _colors(services: TaskServices, views: Iterable[AgentView]) -> Mapping[str, str]:
+    """Return the colors of the runs that agents were launched for, by the runs' ids."""
+    if not (ids := {run for view in views if (run := run_of(view.row.launch_id)) is not None}):
+        return {}
     async with services.store.read(snapshot=False) as tx:
-        return await runs.colors(tx)
+        return await runs.colors(tx, ids)
 
 
 async def load_agent(services: TaskServices, name: str, *, briefly: bool = False) -> FleetAgent:
@@ -100,7 +103,7 @@ async def load_agent(services: TaskServices, name: str, *, briefly: bool = False
         accounts=accounts,
         tokens_today=None if used is None else used.get(name, 0),
         gate=None if closed is None or view.elsewhere else closed.of(name),
-        colors=await _colors(services),
+        colors=await _colors(services, [view]),
     )
 
 
@@ -113,7 +116,7 @@ def _agent(
     tokens_today: int | None,
     gate: AgentGate | None,
     finding: HealthFinding | None = None,
-    colors: Mapping[str, str | None],
+    colors: Mapping[str, str],
 ) -> FleetAgent:
     row, status, liveness = view.row, view.status, view.liveness
     runtime = RUNTIMES.get(row.runtime)

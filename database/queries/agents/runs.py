@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
+from database.engine.id_batches import batches
 from database.engine.store import insert_once
 from database.queries.record import Record
 from database.schema import runs as table
@@ -99,10 +100,13 @@ async def last_ended(tx: AsyncConnection, *, limit: int) -> Sequence[AgentRun]:
     return await AgentRun.every(tx, query.order_by(table.c.ended_at.desc(), table.c.id).limit(limit))
 
 
-async def colors(tx: AsyncConnection) -> dict[str, str | None]:
-    """Return the color of each run that has one, by its id."""
-    found = await tx.execute(select(table.c.id, table.c.color).where(table.c.color.is_not(None)))
-    return {run_id: color for run_id, color in found}
+async def colors(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
+    """Return the colors of those of these runs that have one."""
+    found: dict[str, str] = {}
+    query = select(table.c.id, table.c.color).where(table.c.color.is_not(None))
+    for some in batches(ids):
+        found |= {run_id: color for run_id, color in await tx.execute(query.where(table.c.id.in_(some)))}
+    return found
 
 
 async def change(tx: AsyncConnection, run_id: str, *, only: Collection[RunState], **values: object) -> bool:

@@ -45,6 +45,7 @@ async def test_a_run_is_answered_counted_and_leaves_its_agent_frozen(tmp_path: P
         assert "it is 42" in shown
         assert run.id in await home.ask("!runs")
         assert "runs stop" not in shown
+        assert "coder [cyan]" in await home.ask("!ps --all")
 
         again = await home.ask('!run --resume coder --prompt "[[say: still 42]]"')
         assert "goes on with" in again
