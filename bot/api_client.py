@@ -22,7 +22,7 @@ from core.errors import MusterError
 from core.unix_sockets import uid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 #: Seconds for which a broken connection is retried; long enough for a restart of the orchestrator.
@@ -95,6 +95,39 @@ class Client:
             LostConnection: the connection broke and could not be restored in time.
         """
         return self._ask("GET", path, None, {})
+
+    def follow(self, kind: str, work_id: str) -> Iterator[Mapping[str, Any]]:
+        """Yield what happens to a run, a message or a task, until it is over (bot.runs.following.follow).
+
+        A connection that breaks is made again, and nothing of the answer is repeated or lost.
+
+        Raises:
+            NotRunning: nothing listens on the socket any more.
+            LostConnection: the connection broke and could not be restored in time.
+            MusterError: there is no such work, or it cannot be read; the message says why.
+        """
+        had = 0
+        until = self.clock() + self.retry_for
+        while True:
+            try:
+                with closing(_connected(self.path)) as connection:
+                    path = f"/v1/follow/{quote(kind, safe='')}/{quote(work_id, safe='')}?after={had}"
+                    connection.sendall(written_request("GET", path, None, {}))
+                    with connection.makefile("rb") as response:
+                        for item in _items(response):
+                            until = self.clock() + self.retry_for
+                            had += len(item.get("answer", ""))
+                            yield item
+                            if "end" in item:
+                                return
+            except (OSError, ValueError, LookupError) as error:
+                if isinstance(error, PermissionError):
+                    raise MusterError(not_ours(self.path)) from None
+                if self.clock() >= until:
+                    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+                        raise NotRunning from None
+                    raise LostConnection from None
+            self.sleep(_PAUSE)
 
     def _ask(
         self,
@@ -193,6 +226,31 @@ def _read(response: BinaryIO, progress: Callable[[str], None] | None) -> Gateway
             return GatewayResponse(int(said["status"]), said["body"])
         progress(str(said["progress"]))
     raise ValueError("it ended before the answer")
+
+
+def _items(response: BinaryIO) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects of a response in lines.
+
+    Raises:
+        ValueError: the response is incomplete or malformed.
+        MusterError: it is a refusal.
+    """
+    version, status, *_ = response.readline(LONGEST_LINE).split()
+    if not version.startswith(b"HTTP/1."):
+        raise ValueError("it is no HTTP")
+    while response.readline(LONGEST_LINE).rstrip(b"\r\n"):
+        pass
+    if int(status) != 200:
+        refused = GatewayResponse(int(status), json.loads(response.read(LONGEST_ANSWER)))
+        if _code(refused) in ("stopping", "register"):
+            raise ValueError("it is away")
+        raise MusterError(str(refused.body["error"]), code=str(refused.body["code"]))
+    while line := response.readline(LONGEST_ANSWER):
+        item = json.loads(line)
+        if not isinstance(item, dict):
+            raise ValueError("it is no object")
+        yield item
+    raise ValueError("it ended before the work did")
 
 
 def _code(answer: GatewayResponse) -> object:

@@ -35,6 +35,7 @@ from fleet.errors import FleetError
 from fleet.launch.launch_plan import LaunchPlan
 from fleet.roster import edit
 from fleet.runtimes import RUNTIMES
+from fleet.sandbox.profiles import JOINS
 from fleet.workspace import left_behind
 
 
@@ -52,18 +53,13 @@ async def launch_agent(
     session: str | None = None,
 ) -> Reply:
     services = ctx.services
-    if sandbox is not None and services.planner.sandbox_kind(sandbox) == "none" and ctx.permission < ADMIN:
-        raise NotPermitted(
-            f"an agent without a sandbox acts as the person who runs Muster, so only an admin starts one; you are "
-            f"{ctx.permission}. Leave --sandbox out, or ask an admin."
+    if sandbox is not None and JOINS in sandbox:
+        raise UserError(
+            f"Only {command_line('run')} joins sandbox profiles. Write a profile into muster.yaml that extends them, "
+            "and name that; nothing was begun.",
+            code="sandbox.joined",
         )
-    if workspace is not None and ctx.permission < ADMIN:
-        placed = await asyncio.to_thread(services.planner.places, name, workspace)
-        if not placed:
-            raise NotPermitted(
-                f"--workspace opens a folder of the person who runs Muster to an agent, so only an admin chooses one; "
-                f"you are {ctx.permission}. Leave it out, or let an admin write it into roster.yaml."
-            )
+    await check_place(ctx, name, sandbox=sandbox, workspace=workspace)
     await _check_topic(services, name)
     asked: dict[str, str | None] = {
         "role": role, "runtime": runtime, "model": model, "sandbox": sandbox, "workspace": workspace
@@ -82,7 +78,7 @@ async def launch_agent(
     connector, room = await room_for(ctx, plan, here=ctx.door == "chat")
     opened = await opening(services, plan, work_of(task), asked=asked)
     begun = opened.plan
-    hold = await _hold(services, opened, ctx.identity) if task else None
+    hold = await hold_of(services, opened, ctx.identity) if task else None
     request = request_of(begun, by=ctx.identity, connector=connector, room=room, task=task if hold is None else None)
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
@@ -136,6 +132,27 @@ async def launch_agent(
     )
 
 
+async def check_place(ctx: Context[AgentServices], name: str, *, sandbox: str | None, workspace: str | None) -> None:
+    """Check that a person may give an agent this sandbox and this workspace.
+
+    Raises:
+        NotPermitted: only an admin may.
+    """
+    services = ctx.services
+    if sandbox is not None and services.planner.sandbox_kind(sandbox) == "none" and ctx.permission < ADMIN:
+        raise NotPermitted(
+            f"an agent without a sandbox acts as the person who runs Muster, so only an admin starts one; you are "
+            f"{ctx.permission}. Leave --sandbox out, or ask an admin."
+        )
+    if workspace is not None and ctx.permission < ADMIN:
+        placed = await asyncio.to_thread(services.planner.places, name, workspace)
+        if not placed:
+            raise NotPermitted(
+                f"--workspace opens a folder of the person who runs Muster to an agent, so only an admin chooses one; "
+                f"you are {ctx.permission}. Leave it out, or let an admin write it into roster.yaml."
+            )
+
+
 async def _check_topic(services: AgentServices, name: str) -> None:
     """Refuse to launch the agent of a topic, which would make it one of the roster.
 
@@ -147,13 +164,13 @@ async def _check_topic(services: AgentServices, name: str) -> None:
     if row is not None and row.topic is not None:
         back = "resume" if row.wanted == "frozen" else "restart"
         raise UserError(
-            f"{name} belongs to a topic, and not to the roster. {command_line(f'{back} {name}')} brings it back; "
-            f"nothing was changed.",
+            f"{name} belongs to a topic or a run, and not to the roster. {command_line(f'{back} {name}')} brings it "
+            f"back; nothing was changed.",
             code="agent.of_topic",
         )
 
 
-async def _hold(services: AgentServices, opened: Opening, by: str) -> TurnHold | None:
+async def hold_of(services: AgentServices, opened: Opening, by: str) -> TurnHold | None:
     """Return why the session's task must wait, or None if it can begin at once, as far as known."""
     if not isinstance(opened.step, QueueStart) or opened.step.at is None:
         return None

@@ -44,6 +44,11 @@ def words_of(services: ReportServices) -> Callable[[str], Awaitable[Sequence[str
                 return await offered(services)
             case "tasks":
                 return await _open_tasks(services)
+            case "runs":
+                from database.queries.agents import runs
+
+                async with services.store.read() as tx:
+                    return [each.id for each in [*await runs.open_ones(tx), *await runs.last_ended(tx, limit=20)]]
             case _ if source.startswith(CONFIRMING):
                 return await _confirming(services, source.removeprefix(CONFIRMING))
             case _:

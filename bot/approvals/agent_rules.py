@@ -16,6 +16,7 @@ from database.queries.chat import approval_rules
 from database.queries.chat.approval_rules import RuleRow
 from fleet.approval_rules import presets
 from fleet.approval_rules.rules import ApprovalRule, CommandMatch, Effect, Kind
+from fleet.sandbox.profiles import named
 
 #: Where a rule is from that was added by command.
 COMMAND = "operator"
@@ -116,7 +117,7 @@ async def added_rules(services: CommandServices) -> list[ApprovalRule]:
 def isolation_of(services: CommandServices, sandbox: str) -> Isolation:
     """Return how the sandbox profile of this name isolates agents now."""
     planner = services.planner
-    profile = planner.profiles.get(sandbox)
+    profile = named(sandbox, planner.profiles)
     if profile is None or profile.kind == "none":
         return Isolation(sandboxed=False, open_network=True)
     # A folder that it can write is a way out as well.

@@ -13,6 +13,7 @@ MODULES = (
     "bot.agents.sessions.commands",
     "bot.agents.roster.commands",
     "bot.agents.messages.commands",
+    "bot.runs.commands",
     "bot.projects.commands",
     "bot.approvals.commands",
     "bot.spending.commands",

@@ -13,7 +13,7 @@ from core.signing.signing_key import SigningKey
 from database.engine.batched_delete import drain
 from database.engine.store import Store
 from database.queries import tasks
-from database.queries.agents import agent_messages, auto_resume, peer_messages, tool_calls
+from database.queries.agents import agent_messages, auto_resume, peer_messages, runs, tool_calls
 from database.queries.chat import approval_rules, approvals, questions
 from database.queries.operations import audit_anchors, command_runs, web_sessions
 from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger
@@ -55,6 +55,7 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
         (peer_messages.forget, KEEP_RUNS),
         (tool_calls.forget, KEEP_FILES),
         (tasks.forget, KEEP_RUNS),
+        (runs.forget, KEEP_RUNS),
         (questions.forget, KEEP_RUNS),
         (auto_resume.forget, KEEP_RUNS),
         (pacing_windows.forget, KEEP_RUNS),

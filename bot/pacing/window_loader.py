@@ -24,9 +24,10 @@ from database.queries.spending.pacing_windows import ObservationRow
 from database.queries.spending.usage_cache import UsageCache, UsageQuestion, UsageTally
 from database.queries.spending.usage_queries import Sums
 from database.queries.tasks import Task
+from fleet.errors import FleetError
 from fleet.launch.launch_plan import DEFAULT_ROLE
 from fleet.roster.launch_overrides import Basis
-from fleet.sandbox.profiles import merged
+from fleet.sandbox.profiles import JOINS, merged, named
 
 #: Seconds after which an ended task no longer holds its reservation. Its use is normally counted within moments.
 _UNSETTLED_S = 3_600.0
@@ -72,7 +73,7 @@ class WindowLoader:
         kept = await self.tally.look(tx, now)
         quotas = await self._quotas(tx, settings, limits, weights, kept, now)
         asked = starts(limits, spenders, quotas, now)
-        heirs = heirs_of(settings)
+        heirs = heirs_of(settings, spenders.values())
         authorized = await pacing_windows.live(tx)
         over = past_authorizations.ended(limits, spenders, quotas, authorized, now)
         if over:
@@ -186,11 +187,20 @@ async def spenders_of(tx: AsyncConnection, services: ApprovalServices, settings:
             name=row.name,
             role=row.role,
             launch_id=row.launch_id,
-            profiles=lineages.get(row.sandbox, (row.sandbox,)),
+            profiles=lineages.get(row.sandbox) or _lineage_of(row.sandbox, services),
             budget=float(said["budget"]) if "budget" in said else None,
             raised_at=float(said.get("budget_set_at", 0.0)) if "budget_may_raise" in said else None,
         )
     return found
+
+
+def _lineage_of(sandbox: str, services: ApprovalServices) -> tuple[str, ...]:
+    """Return the lineage of profiles that are used together; only the name of one that there is not."""
+    try:
+        profile = named(sandbox, services.planner.profiles)
+    except FleetError:
+        profile = None
+    return (sandbox,) if profile is None else profile.lineage
 
 
 def _can_be_paced(settings: Settings, limits: Iterable[HeldLimit]) -> bool:
@@ -205,10 +215,11 @@ def lineages_of(settings: Settings) -> dict[str, tuple[str, ...]]:
     return {name: profile.lineage for name, profile in merged(written).items()}
 
 
-def heirs_of(settings: Settings) -> dict[str, list[str]]:
-    """Map each sandbox profile to the profiles that extend it."""
+def heirs_of(settings: Settings, spenders: Iterable[Spender]) -> dict[str, list[str]]:
+    """Map each sandbox profile to the profiles that extend it, and to those that agents use together with others."""
     found: dict[str, list[str]] = {}
-    for name, lineage in lineages_of(settings).items():
+    joined = {spender.profiles[0]: spender.profiles for spender in spenders if JOINS in spender.profiles[0]}
+    for name, lineage in (lineages_of(settings) | joined).items():
         for above in lineage[1:]:
             found.setdefault(above, []).append(name)
     return found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bot.agents.services import AgentServices
 from bot.commands.services import later
 from bot.projects.ports import HearRoom, NewRoom, TopicsPort
+from bot.runs.services import RunServices
 
 
 @dataclass(kw_only=True, slots=True)
-class ProjectServices(AgentServices):
-    """The services of agents, and topics."""
+class ProjectServices(RunServices):
+    """The services of runs, and topics."""
 
     topics: TopicsPort = field(default_factory=later("topics"))
     """The topics of all projects."""

@@ -110,19 +110,28 @@ class TaskSettlement:
         return time.monotonic() - self._left.get(task, 0.0) < PATIENCE_S
 
     async def _is_counted(self, task: Task) -> Literal["all", "not yet", "unknown"]:
-        """Return whether the register has all of the task's use; unknown: waiting any longer is useless."""
-        egress_client = self.services.egress_client
-        if egress_client is None or egress_client.client is None:
-            return "unknown"
-        try:
-            anywhere = await egress_client.copier.pages(Copied(ledger=""), limit=1, wait_s=0.0)
-            async with self.services.store.read() as tx:
-                at = await usage_ledger.copied(tx, anywhere.ledger)
-            page = await egress_client.copier.pages(at, limit=1, wait_s=0.0)
-        except RegisterError:
-            raise
-        except (MusterError, OSError, TimeoutError):
-            page = None
-        if page is not None and page.ledger == at.ledger and not page.entries:
-            return "all"
-        return "unknown" if self.services.clock() - (task.ended_at or 0.0) > PATIENCE_S else "not yet"
+        return await is_counted(self.services, task.ended_at or 0.0)
+
+
+async def is_counted(services: TaskStepServices, ended_at: float) -> Literal["all", "not yet", "unknown"]:
+    """Return whether the register has all use up to now; unknown: waiting any longer is useless.
+
+    Args:
+        services: the services to use.
+        ended_at: when the work ended; it is waited for `PATIENCE_S` from then on.
+    """
+    egress_client = services.egress_client
+    if egress_client is None or egress_client.client is None:
+        return "unknown"
+    try:
+        anywhere = await egress_client.copier.pages(Copied(ledger=""), limit=1, wait_s=0.0)
+        async with services.store.read() as tx:
+            at = await usage_ledger.copied(tx, anywhere.ledger)
+        page = await egress_client.copier.pages(at, limit=1, wait_s=0.0)
+    except RegisterError:
+        raise
+    except (MusterError, OSError, TimeoutError):
+        page = None
+    if page is not None and page.ledger == at.ledger and not page.entries:
+        return "all"
+    return "unknown" if services.clock() - ended_at > PATIENCE_S else "not yet"

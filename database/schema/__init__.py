@@ -29,6 +29,7 @@ from database.schema.limits_and_pacing import (
 )
 from database.schema.peer_messages import introductions, peer_messages, peer_pairs
 from database.schema.reports import reports, schedules
+from database.schema.runs import runs
 from database.schema.table_base import metadata
 from database.schema.tasks import fair_queues, task_events, tasks
 from database.schema.topics import topic_words, topics
@@ -72,6 +73,7 @@ __all__ = [
     "reports",
     "restores",
     "results",
+    "runs",
     "schedules",
     "spending",
     "strangers",

@@ -23,7 +23,7 @@ from fleet.roster.launch_overrides import FIELDS, LAUNCH_ALONE, Basis, LaunchedA
 from fleet.roster.loader import Roster
 from fleet.roster.schema import AgentEntry, Common
 from fleet.runtimes import Runtime, preparation
-from fleet.sandbox.profiles import BUILT_IN, DEFAULT, Kind, SandboxProfile, unknown
+from fleet.sandbox.profiles import BUILT_IN, DEFAULT, JOINS, Kind, SandboxProfile, named, unknown
 from fleet.workspace import Repository, Workspaces
 
 #: What an agent is for when no one says.
@@ -83,7 +83,8 @@ class LaunchPlan:
             entry["model"] = self.model
         if not self.own_workspace:
             entry["workspace"] = str(self.workspace)
-        if self.sandbox != DEFAULT or "sandbox" in self.said:
+        # A roster names one profile.
+        if JOINS not in self.sandbox and (self.sandbox != DEFAULT or "sandbox" in self.said):
             entry["sandbox"] = self.sandbox
         return entry
 
@@ -140,7 +141,7 @@ class Planner:
 
     def sandbox_kind(self, profile: str) -> Kind | None:
         """Return what kind of sandbox is called so; None: none is now."""
-        found = self.profiles.get(profile)
+        found = named(profile, self.profiles)
         return None if found is None else found.kind
 
     # --- deciding -----------------------------------------------------------------------------------------------
@@ -294,7 +295,7 @@ class Planner:
             )
 
     def profile(self, name: str) -> SandboxProfile:
-        profile = self.profiles.get(name)
+        profile = named(name, self.profiles)
         if profile is None:
             raise FleetError(unknown(name, self.profiles), code="sandbox.unknown")
         return profile

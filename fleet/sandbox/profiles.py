@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from core.validation_errors import suggestion
 from fleet.errors import FleetError
@@ -21,9 +21,14 @@ from fleet.name_rules import RESERVED, VARIABLE
 from fleet.sandbox import container, container_options
 from fleet.sandbox.container import Engine
 
+_T = TypeVar("_T")
 Kind: TypeAlias = Literal["bubblewrap", "container", "none"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 DEFAULT: Final[Kind] = "bubblewrap"
+#: Between the names of profiles that are used together.
+JOINS: Final = "+"
+#: Maximum number of profiles that are used together.
+MOST_JOINED: Final = 8
 #: Names become scopes of limits and words on command lines.
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 #: A host, or all below one, with a port or without. Who lets traffic through checks more.
@@ -119,6 +124,66 @@ def merged(written: Mapping[str, WrittenProfile]) -> dict[str, SandboxProfile]:
     for name, profile in every.items():
         _check(name, profile, every)
     return {name: _merge(name, _order(name, every), every) for name in every}
+
+
+def named(name: str, known: Mapping[str, SandboxProfile]) -> SandboxProfile | None:
+    """Return the profile of this name, or of several names joined by ``+``; None if there is no such profile.
+
+    Raises:
+        ProfileProblem: the profiles do not go together.
+    """
+    if JOINS not in name or name in known:
+        return known.get(name)
+    parts = [known.get(each) for each in dict.fromkeys(name.split(JOINS))]
+    found = [each for each in parts if each is not None]
+    if len(found) < len(parts) or len(found) > MOST_JOINED:
+        return None
+    return _joined(name, found) if len(found) > 1 else found[0]
+
+
+def _joined(name: str, parts: Sequence[SandboxProfile]) -> SandboxProfile:
+    """Return what several profiles are together: what they allow adds up, and of what conflicts the strictest holds.
+
+    Raises:
+        ProfileProblem: two contradict each other, and neither is stricter.
+    """
+    if any(part.kind == "none" for part in parts):
+        raise ProfileProblem(name, "kind", "none isolates nothing, so it cannot be joined with others. Leave it out.")
+    mounts: dict[Path, Shown] = {}
+    for shown in (shown for part in parts for shown in part.mounts):
+        before = mounts.get(shown.place, shown)
+        if before.source != shown.source:
+            raise ProfileProblem(
+                name, "mounts", f"{shown.place} is {before.source} in one and {shown.source} in another."
+            )
+        mounts[shown.place] = replace(shown, writable=shown.writable and before.writable)
+    env: dict[str, Any] = {}
+    for variable, value in ((variable, value) for part in parts for variable, value in part.env.items()):
+        if env.setdefault(variable, value) != value:
+            raise ProfileProblem(name, "env", f"{variable} has two values. Leave one of the profiles out.")
+    return _fitting(
+        SandboxProfile(
+            name=name,
+            kind="container" if any(part.kind == "container" for part in parts) else "bubblewrap",
+            # The last one first: its allowance goes before those of the others, and all of their pools hold.
+            lineage=(name, *dict.fromkeys(each for part in reversed(parts) for each in part.lineage)),
+            routes=tuple(dict.fromkeys(route for part in parts for route in part.routes)),
+            mounts=tuple(mounts[place] for place in sorted(mounts)),
+            env=env,
+            memory=min((part.memory for part in parts if part.memory is not None), default=None),
+            pids=min((part.pids for part in parts if part.pids is not None), default=None),
+            image=_same(name, "image", [part.image for part in parts]),
+            flags=tuple(flag for part in parts for flag in part.flags),
+            engine=_same(name, "engine", [part.engine for part in parts]),
+        )
+    )
+
+
+def _same(name: str, key: str, values: Iterable[_T | None]) -> _T | None:
+    found = list(dict.fromkeys(value for value in values if value is not None))
+    if len(found) > 1:
+        raise ProfileProblem(name, key, f"there are {' and '.join(map(str, found))}. Leave one of the profiles out.")
+    return found[0] if found else None
 
 
 def mount(text: str) -> Shown:

@@ -137,7 +137,7 @@ def choose(
     Raises:
         FleetError: there is no such profile, or its kind does not work here.
     """
-    profile = known.get(requested or profiles.DEFAULT)
+    profile = profiles.named(requested or profiles.DEFAULT, known)
     if profile is None:
         raise FleetError(profiles.unknown(str(requested), known), code="sandbox.unknown")
     if profile.kind == "none":

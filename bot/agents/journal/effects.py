@@ -83,6 +83,8 @@ class Carried(Protocol):
 class JournalEffects(AgentChannel):
     carried: Carried | None = None
     """Called with each new state of a message, in the same transaction."""
+    told: Carried | None = None
+    """Called in the same way, with states as receipts have them: a turn that was cancelled is not only finished."""
     announced: set[str] = field(default_factory=set)
     """Events that commands announce in the agent's own thread, so that no note repeats them (`Note.announces`)."""
 
@@ -258,6 +260,8 @@ class JournalEffects(AgentChannel):
             return
         if self.carried is not None:
             await self.carried(tx, row, receipt.message, state, detail)
+        if self.told is not None:
+            await self.told(tx, row, receipt.message, receipt.state, detail)
         message = await agent_messages.get(tx, receipt.message)
         if message is None:
             return

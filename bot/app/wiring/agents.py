@@ -21,6 +21,7 @@ from bot.leadership import installation_id
 from bot.messaging.composer import Composer
 from bot.pacing import session_admission
 from bot.reports.services import ReportServices
+from bot.runs.service import Runs
 from bot.setup import launch_planner
 from connectors.contract.connector_protocol import Connector
 from fleet.roster.cache import LatestRoster
@@ -67,8 +68,10 @@ async def make(
         services.delivery.wake()
         tools.wake()
         services.topics.heard()
+        services.runs.heard()
         dispatcher.heard(services)
 
+    services.runs = Runs(services)
     services.planner = launch_planner.planner(paths, settings, services.environ, with_way=with_way)
     context = AgentContext(
         store=store,
@@ -80,6 +83,7 @@ async def make(
             time_of_day,
             settings.command_prefix,
             dispatcher.steps(services).receipt,
+            services.runs.receipt,
             bridge=services.bridge,
             dashboard=None if services.settings.web is None else services.settings.web.url,
         ),

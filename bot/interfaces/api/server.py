@@ -20,7 +20,6 @@ from typing import Any
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from bot.agents.services import AgentServices
 from bot.api_client import LINES
 from bot.auth.owner import owner_identity
 from bot.auth.permission import ADMIN
@@ -33,6 +32,8 @@ from bot.interfaces.api import documents, metrics_server, openapi
 from bot.interfaces.api.gateway_socket import GatewaySocket
 from bot.messaging.event_hub import Subscription, TooSlow
 from bot.monitoring import health, health_view
+from bot.runs.following import follow
+from bot.runs.services import RunServices
 from bot.text.errors import UserError
 from core.errors import MusterError, RegisterError
 from core.redaction import redacted_mapping
@@ -48,7 +49,7 @@ _STOP_LIMIT = 1.0
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 _STATUS = {"done": 200, "confirming": 202, "refused": 422, "lapsed": 422, "failed": 500}
-_CODE_STATUS = {"document.unknown": 404, "document.place": 400}
+_CODE_STATUS = {"document.unknown": 404, "document.place": 400, "run.unknown": 404}
 _REASON_STATUS = {"usage": 400, "permission": 403, "unknown": 404, "confirm": 428}
 
 _log = structlog.get_logger("gateway")
@@ -58,7 +59,7 @@ _log = structlog.get_logger("gateway")
 class Gateway:
     """The HTTP server on the socket `path`."""
 
-    services: AgentServices
+    services: RunServices
     executor: Executor
     path: Path
     listener: GatewaySocket | None = None
@@ -112,6 +113,7 @@ class Gateway:
                 web.get("/metrics", self._metrics),
                 web.get("/v1/documents/{name:.+}", self._document),
                 web.get("/v1/stream", self._stream),
+                web.get("/v1/follow/{kind:[a-z]+}/{id:[^/]+}", self._follow),
                 web.get("/v1/events", self._events),
                 web.get("/v1/terminal", self._terminal),
             ]
@@ -199,6 +201,33 @@ class Gateway:
             return await documents.stream(self.services.documents, http)
         finally:
             self._streams.discard(task)
+
+    async def _follow(self, http: web.Request) -> web.StreamResponse:
+        """``GET /v1/follow/KIND/ID?after=N``: JSON lines until a run, a message or a task is over."""
+        after = http.query.get("after", "0")
+        if not re.fullmatch(r"[0-9]{1,9}", after):
+            raise _Wrong("`after` is the number of characters of the answer that you have.")
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        lines = web.StreamResponse(headers={"Content-Type": LINES})
+        try:
+            items = follow(self.services, http.match_info["kind"], http.match_info["id"], after=int(after))
+            async with contextlib.aclosing(items):
+                async for item in items:
+                    if not lines.prepared:
+                        await lines.prepare(http)
+                    await _write_line(lines, item)
+            await lines.write_eof()
+        except (OSError, TimeoutError):
+            _log.info("gateway.follower_gone", path=http.path)
+        except RegisterError:
+            if not lines.prepared:
+                raise
+            # Without an end, the reader comes back and goes on where it was.
+        finally:
+            self._streams.discard(task)
+        return lines
 
     async def _events(self, http: web.Request) -> web.WebSocketResponse:
         async with self._client(http) as client:

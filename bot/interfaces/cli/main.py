@@ -28,7 +28,8 @@ from bot.interfaces.cli.output import (
     say,
     tell_programs,
 )
-from bot.interfaces.cli.remote_command import ask
+from bot.interfaces.cli.remote_command import arguments_of, ask
+from bot.interfaces.cli.runs import command as run_command
 from bot.interfaces.cli.shell_commands import SHELL_COMMANDS
 from bot.interfaces.cli.shipped_help import WIDEST
 from bot.text.errors import NotRunning, UsageError
@@ -324,7 +325,12 @@ def _made(command: Command, table: CommandTable, client: Callable[[], Client]) -
     if command.confirm:
         parameters.append(click.Option(["--yes", "confirmed"], is_flag=True, help="Do not ask first."))
 
-    def call(as_json: bool, confirmed: bool = False, **given: Any) -> int:
+    parameters = run_command.adapt(command, parameters)
+
+    def call(as_json: bool, confirmed: bool = False, waits: bool = False, detach: bool = False, **given: Any) -> int:
+        given = run_command.prepare(command, given)
+        if run_command.waits(command, asked=waits, detach=detach):
+            return run_command.give_and_wait(command, client, arguments_of(command, given), as_json=as_json)
         return ask(command, client, given, as_json=as_json, confirmed=confirmed)
 
     details = [f"{p.usage.strip('[]')}: {p.help}" for p in command.positional if p.help]

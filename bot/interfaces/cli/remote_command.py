@@ -34,10 +34,8 @@ HANDOVER = "handover"
 _STANDARD_INPUT = "-"
 
 
-def ask(
-    command: Command, client: Callable[[], Client], given: dict[str, Any], *, as_json: bool, confirmed: bool
-) -> int:
-    """Send a command, print the answer, and return the exit status."""
+def arguments_of(command: Command, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a command by name, from what the shell parsed. Text may come from standard input."""
     arguments: dict[str, Any] = {}
     for parameter in command.parameters:
         value = given[parameter.name]
@@ -47,6 +45,14 @@ def ask(
                 value = sys.stdin.read()
         if value is not None and not (parameter.type.flag and value == parameter.default):
             arguments[parameter.name] = value
+    return arguments
+
+
+def ask(
+    command: Command, client: Callable[[], Client], given: dict[str, Any], *, as_json: bool, confirmed: bool
+) -> int:
+    """Send a command, print the answer, and return the exit status."""
+    arguments = arguments_of(command, given)
     if command.name == HANDOVER and not as_json:
         from bot.interfaces.cli.terminal import handover
 

@@ -56,6 +56,13 @@ async def waiting(tx: AsyncConnection, *, agent: str | None = None) -> list[Cont
     return sorted(found, key=lambda each: (each.resume_at is None, each.resume_at or 0.0, each.stopped_at, each.id))
 
 
+async def met_since(tx: AsyncConnection, agent: str, since: float) -> Continuation | None:
+    """Return the last limit that an agent met since then, or None. It does not matter whether the agent goes on."""
+    those = (continuations.c.agent == agent, continuations.c.stopped_at >= since)
+    query = select(continuations).where(*those).order_by(continuations.c.stopped_at.desc(), continuations.c.id).limit(1)
+    return await Continuation.one(tx, query)
+
+
 async def change(tx: AsyncConnection, continuation_id: str, **values: object) -> bool:
     """Set columns of one that is still to come; False when it is not."""
     where = (continuations.c.id == continuation_id, continuations.c.state == "waiting")

@@ -27,6 +27,7 @@ from database.schema import (
     outbox,
     questions,
     restores,
+    runs,
     task_events,
     tasks,
     tool_calls,
@@ -140,6 +141,9 @@ async def settle(
         told = PositionRow(agent=agent, incarnation=incarnation, seq=1, view_incarnation=incarnation, view_seq=1)
         await move(tx, told, now)
     await _settle_topics(tx, now)
+    await tx.execute(
+        update(runs).where(runs.c.state.in_(("queued", "running"))).values(state="failed", detail=_WHY, ended_at=now)
+    )
     # A session may have been ended since.
     await tx.execute(delete(web_sessions))
     # Traces begin anew, with other ids: what ended here ended otherwise in those that were sent.

@@ -15,6 +15,7 @@ from database.schema import (
     authorizations,
     continuations,
     questions,
+    runs,
     schedules,
     task_events,
     topic_words,
@@ -96,6 +97,17 @@ async def test_no_topic_begins_or_ends_a_second_time(store: Store) -> None:
         found = {row[0]: row[1] for row in await tx.execute(select(topics.c.id, topics.c.state))}
         assert found == {**dict.fromkeys(states, "idle"), "ended": "ended", "waiting": "ended"}
         assert (await tx.execute(select(topic_words))).all() == []
+
+
+async def test_no_run_goes_on(store: Store) -> None:
+    async with store.write(STEP) as tx:
+        for state in ("queued", "running", "done"):
+            await tx.execute(insert(runs).values(some(runs, state, state=state)))
+    async with store.write(STEP) as tx:
+        await restored_backup.settle(tx, "r", now=NOW, backup_at=THEN, places={})
+    async with store.read() as tx:
+        found = {row[0]: row[1] for row in await tx.execute(select(runs.c.id, runs.c.state))}
+        assert found == {"queued": "failed", "running": "failed", "done": "done"}
 
 
 async def test_no_browser_is_logged_in_again(store: Store) -> None:

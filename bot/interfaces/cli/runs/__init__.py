@@ -1,0 +1,1 @@
+"""Waiting in a shell for what an agent does: `run`, and the option `--wait`."""

@@ -1,0 +1,183 @@
+"""The begin of a run: its agent is launched or brought back, and gets the prompt, in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.agents.launch import hold_of, request_of
+from bot.pacing.session_admission import opening, settle, work_of
+from bot.runs import text as run_text
+from bot.runs.model import RunSettings, free_name
+from bot.runs.services import RunServices
+from bot.tasks import deferred_turns
+from bot.tasks.deferred_turns import TurnHold
+from bot.text.errors import UserError
+from core.crash_points import declare
+from database.queries.agents import agents, runs
+from database.queries.agents.agents import AgentRow
+from database.queries.agents.runs import AgentRun
+from database.queries.chat import topics
+from fleet.roster.launch_overrides import Basis
+
+BEGIN = declare("runs.begin")
+HOLD = declare("runs.hold")
+
+#: In what a launch is on: the budget that holds again after a run that lowered it; empty: none.
+_BEFORE_RUN = "before_run_budget"
+#: Seconds after which a run is tried again that could not begin, at the latest.
+TRY_AGAIN_S = 30.0
+
+
+class NoRoom(UserError):
+    """There is no room for the agent now."""
+
+    code = "run.no_room"
+
+
+async def taken_names(tx: AsyncConnection, in_roster: Collection[str]) -> frozenset[str]:
+    """Return the names that a new agent may not have: of agents, of topics, of the roster, and of open runs."""
+    known = {row.name for row in await agents.every(tx)}
+    return frozenset(known.union(in_roster, (run.agent for run in await runs.open_ones(tx))))
+
+
+async def fresh_name(tx: AsyncConnection, base: str, in_roster: Collection[str]) -> str:
+    """Return `base`, or the first name like it that no agent has or ever had as a topic's."""
+    taken = await taken_names(tx, in_roster)
+    while True:
+        name = free_name(base, taken)
+        if await topics.of_agent(tx, name) is None:
+            return name
+        taken |= {name}
+
+
+async def begin(services: RunServices, run: AgentRun) -> bool:
+    """Launch the agent of a queued run, or bring it back, with the prompt as its message.
+
+    Returns:
+        Whether it began. False: it waits for room, or is queued no more.
+
+    Raises:
+        FleetError: the agent cannot be started; the message says what to do.
+        UserError: the same.
+    """
+    try:
+        return await (_resume(services, run) if run.resumes else _launch(services, run))
+    except NoRoom as why:
+        await _hold(services, run, str(why), None)
+        return False
+
+
+async def _launch(services: RunServices, run: AgentRun) -> bool:
+    settings = RunSettings.from_json(run.settings)
+    roster = await asyncio.to_thread(services.planner.read_roster)
+    in_roster = frozenset(entry.name for entry in roster.agents)
+    plan = await asyncio.to_thread(services.planner.plan, run.agent, settings.asked)
+    opened = await opening(services, plan, work_of(run.prompt), asked=settings.asked)
+    hold = await hold_of(services, opened, run.asked_by)
+    if hold is not None:
+        await _hold(services, run, hold.wait.text, hold.wait.look_at)
+        return False
+    request = request_of(opened.plan, by=run.asked_by, connector=run.connector, room=run.room)
+    if not settings.of_roster:
+        request = replace(request, topic=run_text.title(run.id, run.color))
+
+    async def act(tx: AsyncConnection) -> str | None:
+        found = await agents.get(tx, run.agent)
+        if not settings.of_roster and found is not None:
+            # Somebody took the name meanwhile; the next look begins with another.
+            name = await fresh_name(tx, run.agent, in_roster)
+            await runs.change(tx, run.id, only=["queued"], agent=name)
+            return None
+        if not await _started(tx, services, run):
+            return None
+        row, ours = await services.agents.desired_states.launch(tx, request, run_id=launch_of(run))
+        if not ours:
+            raise UserError(f"{run.agent} was started by somebody else meanwhile.", code="agent.exists")
+        try:
+            await settle(services, tx, row, opened, may_refuse=True, has_words=True)
+        except UserError as error:
+            raise NoRoom(str(error)) from error
+        await _hand_over(tx, services, run, row)
+        return row.name
+
+    return _began(services, await services.store.transact(BEGIN, act))
+
+
+async def _resume(services: RunServices, run: AgentRun) -> bool:
+    row = await services.agents.get(run.agent)
+    await asyncio.to_thread(services.planner.as_it_is, row)
+    hold = await deferred_turns.look(services, row, run.asked_by)
+    if isinstance(hold, TurnHold):
+        await _hold(services, run, hold.wait.text, hold.wait.look_at)
+        return False
+    budget = RunSettings.from_json(run.settings).asked.get("budget")
+
+    async def act(tx: AsyncConnection) -> str | None:
+        if not await _started(tx, services, run):
+            return None
+        if not await services.agents.desired_states.resume(tx, row, run_id=launch_of(run), by=run.asked_by):
+            raise UserError(f"{run.agent} is not frozen any more.", code="agent.not_frozen")
+        await agents.change(tx, run.agent, basis=_basis_with(row, budget))
+        await _hand_over(tx, services, run, row)
+        return row.name
+
+    return _began(services, await services.store.transact(BEGIN, act))
+
+
+def _basis_with(row: AgentRow, budget: str | None) -> dict[str, Any]:
+    """Return what a resumed launch is on: as before, with the run's budget.
+
+    What an earlier run was allowed to use is not this one's. What was said at another launch still holds, and a run can
+    only lower it.
+    """
+    before = Basis.from_json(row.basis) or Basis(said={}, roster={})
+    said = dict(before.said)
+    if _BEFORE_RUN in said:
+        earlier = said.pop(_BEFORE_RUN)
+        said = {**said, "budget": earlier} if earlier else _without_budget(said)
+    elif row.topic is not None:
+        said = _without_budget(said)  # its launch was a run as well
+    if budget is not None:
+        own = said.get("budget", "")
+        said |= {_BEFORE_RUN: own, "budget": str(min(int(budget), int(own or budget)))}
+    return replace(before, said=said).to_json()
+
+
+def _without_budget(said: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in said.items() if not key.startswith("budget")}
+
+
+def launch_of(run: AgentRun) -> str:
+    """Return the id of the launch that a run makes."""
+    return f"{runs.LAUNCH}{run.id}"
+
+
+async def _started(tx: AsyncConnection, services: RunServices, run: AgentRun) -> bool:
+    values = {"state": "running", "started_at": services.clock(), "look_at": None, "detail": None}
+    return await runs.change(tx, run.id, only=["queued"], **values)
+
+
+async def _hand_over(tx: AsyncConnection, services: RunServices, run: AgentRun, row: AgentRow) -> None:
+    await services.agents.send(tx, row, run.prompt, message_id=run.message, by=run.asked_by)
+
+
+def _began(services: RunServices, agent: str | None) -> bool:
+    if agent is None:
+        return False
+    services.agents.look_again(agent)
+    services.agents.bring_mail(agent)
+    services.delivery.wake()
+    return True
+
+
+async def _hold(services: RunServices, run: AgentRun, why: str, until: float | None) -> None:
+    """Record why a run waits, and when it is tried again."""
+    now = services.clock()
+    look_at = now + TRY_AGAIN_S if until is None else max(now, min(until, now + TRY_AGAIN_S))
+    async with services.store.write(HOLD) as tx:
+        await runs.change(tx, run.id, only=["queued"], detail=why[:500], look_at=look_at)

@@ -1,0 +1,30 @@
+"""Gathers runs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bot.read_models.runs import RunLine, RunsModel
+from bot.runs.services import RunServices
+from database.queries.agents import runs
+from database.queries.agents.runs import AgentRun
+
+#: Maximum number of ended runs.
+ENDED: Final = 50
+
+
+async def load(services: RunServices, *, ended: int = ENDED) -> RunsModel:
+    """Return the runs that have not ended, and the last that did. Their texts are masked by whoever shows them.
+
+    Raises:
+        RegisterError: the register cannot be used.
+    """
+    async with services.store.read() as tx:
+        found = await runs.open_ones(tx)
+        over = await runs.last_ended(tx, limit=ended)
+    return RunsModel(open=tuple(map(line, found)), ended=tuple(map(line, over)))
+
+
+def line(run: AgentRun) -> RunLine:
+    """Return a run as surfaces show it."""
+    return RunLine(**{name: getattr(run, name) for name in RunLine.__dataclass_fields__})

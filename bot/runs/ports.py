@@ -1,0 +1,32 @@
+"""What commands and agents' journals need of the part that carries runs out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from database.queries.agents.agents import AgentRow
+from database.queries.agents.runs import AgentRun, RunEnding
+
+
+class RunsPort(Protocol):
+    """Begins and ends runs (`bot.runs.service.Runs`)."""
+
+    async def run(self) -> None:
+        """Keep all runs going, until cancelled."""
+
+    def wake(self) -> None:
+        """Look for runs that begin or end now."""
+
+    def heard(self) -> None:
+        """Look soon after news of an agent, if there are runs."""
+
+    async def decide(self, tx: AsyncConnection, run: AgentRun, ending: RunEnding, detail: str | None) -> bool:
+        """Record how a run ends, and cancel its turn, in the transaction of the decision; False if it is known."""
+
+    def after(self, run: AgentRun) -> None:
+        """Act on such a decision after its commit."""
+
+    async def receipt(self, tx: AsyncConnection, row: AgentRow, message: str, state: str, detail: str | None) -> None:
+        """Take up the new state of a message, in the transaction that records it."""

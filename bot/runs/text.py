@@ -1,0 +1,53 @@
+"""What people read about runs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from bot.commands.syntax import command_line
+from bot.text import markdown
+from budget import amounts
+from database.queries.agents.runs import AgentRun
+
+#: A mark for each state.
+MARKS: Final = {
+    "queued": "⏳", "running": "▶", "done": "✅", "failed": "✖", "stopped": "⏹", "timed_out": "⏰", "limit": "⛔",
+}  # fmt: skip
+_ENDED_AS: Final = {
+    "done": "is done",
+    "failed": "failed",
+    "stopped": "was stopped",
+    "timed_out": "timed out",
+    "limit": "met a limit",
+}
+
+
+def title(run_id: str, color: str | None) -> str:
+    """Return what the thread of a run's agent is called, after the agent's name."""
+    return f"{markdown.color_mark(color)} run {run_id}".strip()
+
+
+def used(run: AgentRun) -> str:
+    """Return what a run used, as far as known; empty if nothing is."""
+    if run.tokens is None:
+        return ""
+    usd = "" if run.usd is None else f", {amounts.amount(run.usd, 'usd')}"
+    return f"{amounts.amount(run.tokens, 'tokens')}{usd}"
+
+
+def over(run: AgentRun, *, frozen: bool, redact: Callable[[str], str]) -> str:
+    """Return the note about the end of a run."""
+    why = f": {markdown.gist(run.detail, redact, 300).rstrip('.')}" if run.detail else ""
+    spent = f" It used {used(run)}." if used(run) else ""
+    back = command_line(f"resume {run.agent}")
+    kept = f" {run.agent} is frozen; {back} brings it back." if frozen else ""
+    return f"{MARKS[run.state]} Run {markdown.code(run.id)} {_ENDED_AS[run.state]}{why}.{spent}{kept}"
+
+
+def begun(run: AgentRun, base: str) -> str:
+    """Return the answer to a request for a run."""
+    other = f" The name {base} is taken." if run.agent != base else ""
+    show, stop = command_line(f"runs {run.id}"), command_line(f"runs stop {run.id}")
+    how = "goes on with" if run.resumes else "begins with"
+    return f"Run {markdown.code(run.id)} {how} the agent {run.agent}.{other} {show} shows it, and {stop} ends it."

@@ -1,0 +1,126 @@
+"""Runs of agents: one prompt each, from its request to its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from database.engine.batched_delete import delete_some
+from database.engine.id_batches import batches
+from database.engine.store import insert_once
+from database.queries.record import Record
+from database.schema import runs as table
+
+RunState = Literal["queued", "running", "done", "failed", "stopped", "timed_out", "limit"]
+RunEnding = Literal["done", "failed", "stopped", "timed_out", "limit"]
+#: States of a run that has not ended.
+OPEN: Final[tuple[RunState, ...]] = ("queued", "running")
+
+
+#: Launches for runs begin with this, and the run's id follows.
+LAUNCH: Final = "run-"
+
+
+def run_of(launch_id: str) -> str | None:
+    """Return the run that a launch was for, or None."""
+    return launch_id.removeprefix(LAUNCH)[:8] if launch_id.startswith(LAUNCH) else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentRun(Record):
+    """One run.
+
+    It is *queued* until its agent is launched, and *running* until its outcome and its use are known. `ending` tells
+    the outcome in between: the turn is over, or is to be cancelled.
+    """
+
+    id: str
+    source: str
+    reference: str | None = None
+    agent: str
+    role: str
+    prompt: str
+    settings: Mapping[str, Any]
+    color: str | None = None
+    resumes: bool = False
+    asked_by: str
+    connector: str
+    room: str
+    state: RunState
+    ending: RunEnding | None = None
+    detail: str | None = None
+    message: str
+    answer: str | None = None
+    timeout_s: float | None = None
+    deadline: float | None = None
+    look_at: float | None = None
+    tokens: float | None = None
+    usd: float | None = None
+    created_at: float
+    started_at: float | None = None
+    turn_ended_at: float | None = None
+    ended_at: float | None = None
+
+
+async def add(tx: AsyncConnection, run: AgentRun) -> bool:
+    """Add a run; False, and nothing is changed, if there is one of this id or about this reference."""
+    return await insert_once(tx, table, **run.columns())
+
+
+async def get(tx: AsyncConnection, run_id: str) -> AgentRun | None:
+    return await AgentRun.one(tx, select(table).where(table.c.id == run_id))
+
+
+async def begins_with(tx: AsyncConnection, prefix: str, *, limit: int) -> Sequence[AgentRun]:
+    """Return runs whose ids begin so, the newest first."""
+    query = select(table).where(table.c.id.startswith(prefix, autoescape=True))
+    return await AgentRun.every(tx, query.order_by(table.c.created_at.desc(), table.c.id).limit(limit))
+
+
+async def of_message(tx: AsyncConnection, message_id: str) -> AgentRun | None:
+    """Return the run whose prompt this message carries."""
+    return await AgentRun.one(tx, select(table).where(table.c.message == message_id).limit(1))
+
+
+async def open_ones(tx: AsyncConnection, *, agent: str | None = None) -> Sequence[AgentRun]:
+    """Return the runs that have not ended, the oldest first."""
+    query = select(table).where(table.c.state.in_(OPEN))
+    if agent is not None:
+        query = query.where(table.c.agent == agent)
+    return await AgentRun.every(tx, query.order_by(table.c.created_at, table.c.id))
+
+
+async def last_ended(tx: AsyncConnection, *, limit: int) -> Sequence[AgentRun]:
+    """Return the runs that ended last, newest first."""
+    query = select(table).where(table.c.state.not_in(OPEN))
+    return await AgentRun.every(tx, query.order_by(table.c.ended_at.desc(), table.c.id).limit(limit))
+
+
+async def colors(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
+    """Return the colors of those of these runs that have one."""
+    found: dict[str, str] = {}
+    query = select(table.c.id, table.c.color).where(table.c.color.is_not(None))
+    for some in batches(ids):
+        found |= {run_id: color for run_id, color in await tx.execute(query.where(table.c.id.in_(some)))}
+    return found
+
+
+async def change(tx: AsyncConnection, run_id: str, *, only: Collection[RunState], **values: object) -> bool:
+    """Set columns of a run if it is in one of the states `only`. Return whether it was."""
+    statement = update(table).where(table.c.id == run_id, table.c.state.in_(only))
+    return (await tx.execute(statement.values(**values))).rowcount > 0
+
+
+async def end_begun(tx: AsyncConnection, run_id: str, ending: RunEnding, **values: object) -> bool:
+    """Record how a run ends. False, and nothing is changed, if it has ended or its end is known."""
+    where = (table.c.id == run_id, table.c.state.in_(OPEN), table.c.ending.is_(None))
+    return (await tx.execute(update(table).where(*where).values(ending=ending, **values))).rowcount > 0
+
+
+async def forget(tx: AsyncConnection, before: float) -> int:
+    """Delete some of the runs that ended before `before`; return how many."""
+    return await delete_some(tx, table, table.c.state.not_in(OPEN), table.c.ended_at < before)
