@@ -73,7 +73,7 @@ class Client:
         Args:
             name: the command's name, in one word or two.
             arguments: the command's arguments by name.
-            confirmed: whether the person has confirmed an action that cannot be undone.
+            confirmed: whether the person has confirmed the command.
             progress: called with each progress report of the command.
 
         Raises:

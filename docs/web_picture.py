@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ PAGES = {
     "approvals": ("/waiting", "Allow once"),
     "limits": ("/limits", "host"),
     "tasks": ("/tasks", "greet.sh"),
+    "runs": ("/runs", "Say hello"),
     "audit": ("/audit", "web login"),
     "health": ("/health", "register"),
     "commands": ("/commands", "budget set"),
@@ -66,17 +68,29 @@ def draw(server: Path, browser: Browser, address: str) -> None:
     page.goto(f"{address}/waiting")
     page.get_by_role("button", name="Allow once").wait_for()
     page.screenshot(path=PICTURES / "web-phone.png")
-    draw_all(page, address, PICTURES / "web")
+    say(server, "!run coder --prompt 'Say hello'", r"Run\s+\w+\s+is\s+done")
+    draw_all(page, address, PICTURES / "web", PAGES | {"changes": (changes(server, page, address), "README.md")})
 
 
-def draw_all(page: Page, address: str, folder: Path) -> None:
+def changes(server: Path, page: Page, address: str) -> str:
+    """Return the path of the page with the changes of an agent, whose commit is allowed first."""
+    wait(server, r"1\s+commit\s+on\s+muster/coder1")
+    page.set_viewport_size(SIZES["wide"])
+    page.goto(f"{address}/agents/coder1")
+    page.get_by_role("link", name="diff").click()
+    page.get_by_role("button", name="diff").click()
+    page.get_by_role("heading", name="Changes of coder1").wait_for()
+    return page.url.removeprefix(address)
+
+
+def draw_all(page: Page, address: str, folder: Path, pages: Mapping[str, tuple[str, str]] = PAGES) -> None:
     """Draw every page in both themes and sizes."""
     folder.mkdir(exist_ok=True)
     for theme in THEMES:
         page.emulate_media(color_scheme=theme)
         for size, viewport in SIZES.items():
             page.set_viewport_size(viewport)
-            for name, (path, there) in PAGES.items():
+            for name, (path, there) in pages.items():
                 page.goto(f"{address}{path}")
                 page.get_by_text(there).first.wait_for()
                 page.screenshot(path=folder / f"{name}-{size}-{theme}.png")

@@ -168,15 +168,16 @@ def decide(
             assignee=assignee,
         )
     wanted = _names(issue, SANDBOX_LABEL)
-    if unknown := [each for each in wanted if each not in rules.sandboxes]:
+    sandboxes = wanted or rules.default_sandboxes
+    if unknown := [each for each in sandboxes if each not in rules.sandboxes]:
+        where = f"A label of {reference}" if wanted else f"The configured default for {reference}"
         known = f"Known are: {_listed(rules.sandboxes)}." if rules.sandboxes else "None is configured."
         return decision(
             PickUp.REFUSE,
             "unknown_sandbox",
-            f"A label of {reference} names {_shown(unknown[0])}, which is no sandbox profile here. {known}",
+            f"{where} names {_shown(unknown[0])}, which is no sandbox profile here. {known}",
             assignee=assignee,
         )
-    sandboxes = wanted or rules.default_sandboxes
     if not sandboxes:
         return decision(
             PickUp.REFUSE,

@@ -142,7 +142,7 @@ AS_IT_COMES = {
     "bot/config/checks/cross_checks.py": 4,
     "bot/figures/letters.py": 1,
     "bot/interfaces/api/server.py": 1,
-    "bot/interfaces/cli/chat_client.py": 1,
+    "bot/interfaces/cli/terminal/chat_client.py": 1,
     "bot/interfaces/cli/main.py": 2,
     "bot/setup/doctor/installation.py": 1,
     "bot/tasks/wait_reasons.py": 1,

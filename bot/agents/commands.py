@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bot.auth.permission import OPERATOR, VIEWER
 from bot.commands.argument_types import AgentName, RoleName, RuntimeName, SandboxName
+from bot.commands.doors import AT_HOME
 from bot.commands.registry import Reply, command
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ async def ps(ctx: Context[AgentServices], *, all: bool = False) -> Reply:
     return Reply(status_view.fleet_text(fleet, now, everybody=all), status_view.fleet_json(fleet, now, everybody=all))
 
 
-@command("launch", permission=OPERATOR, help_section="fleet")
+@command("launch", permission=OPERATOR, help_section="fleet", argument_doors={"session": AT_HOME})
 async def launch(
     ctx: Context[AgentServices],
     name: AgentName,
@@ -59,7 +60,7 @@ async def launch(
             it).
         task: its first message.
         budget: tokens that this launch may use, such as 500k or 2M. Only admins can raise an existing limit.
-        session: a conversation of yours that it goes on in, from `sessions` (admins only, in a shell).
+        session: a conversation of yours that it goes on in, from `sessions` (admins only).
     """
     from bot.agents.launch import launch_agent
     from bot.commands.agent_lock import custody

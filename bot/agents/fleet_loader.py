@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from bot.agents import not_started
@@ -12,7 +12,8 @@ from bot.read_models.fleet import AgentGate, FleetAgent, FleetModel
 from bot.read_models.provenance import Provenance
 from bot.spending import gates, spend_query
 from bot.tasks.services import TaskServices
-from database.queries.agents import session_accounts
+from database.queries.agents import runs, session_accounts
+from database.queries.agents.runs import run_of
 from fleet.runtimes import RUNTIMES
 from fleet.supervision.health_findings import HealthFinding
 
@@ -33,8 +34,12 @@ async def load(
         RegisterError: the register cannot be used.
     """
     views, closed, used, accounts = await asyncio.gather(
-        services.agents.view(), gates.load(services), spend_query.tokens_today(services), _accounts(services)
+        services.agents.view(),
+        gates.load(services),
+        spend_query.tokens_today(services),
+        _accounts(services),
     )
+    marks = await _colors(services, views)
     blocked = await not_started.blocked(services, {view.row.name for view in views})
     unable = {each.name for each in blocked}
     found = [each for each in await drift() if each.agent not in unable] if drift is not None else []
@@ -50,6 +55,7 @@ async def load(
                 tokens_today=None if used is None else used.get(view.row.name, 0),
                 gate=None if closed is None or view.elsewhere else closed.of(view.row.name),
                 finding=differing.get(view.row.name),
+                colors=marks,
             )
             for view in views
         ),
@@ -63,6 +69,14 @@ async def load(
 async def _accounts(services: TaskServices) -> Mapping[str, Mapping[str, str]]:
     async with services.store.read(snapshot=False) as tx:
         return await session_accounts.by_agent(tx)
+
+
+async def _colors(services: TaskServices, views: Iterable[AgentView]) -> Mapping[str, str]:
+    """Return the colors of the runs that agents were launched for, by the runs' ids."""
+    if not (ids := {run for view in views if (run := run_of(view.row.launch_id)) is not None}):
+        return {}
+    async with services.store.read(snapshot=False) as tx:
+        return await runs.colors(tx, ids)
 
 
 async def load_agent(services: TaskServices, name: str, *, briefly: bool = False) -> FleetAgent:
@@ -89,6 +103,7 @@ async def load_agent(services: TaskServices, name: str, *, briefly: bool = False
         accounts=accounts,
         tokens_today=None if used is None else used.get(name, 0),
         gate=None if closed is None or view.elsewhere else closed.of(name),
+        colors=await _colors(services, [view]),
     )
 
 
@@ -101,9 +116,11 @@ def _agent(
     tokens_today: int | None,
     gate: AgentGate | None,
     finding: HealthFinding | None = None,
+    colors: Mapping[str, str],
 ) -> FleetAgent:
     row, status, liveness = view.row, view.status, view.liveness
     runtime = RUNTIMES.get(row.runtime)
+    run = run_of(row.launch_id)
     return FleetAgent(
         name=row.name,
         alias=alias,
@@ -135,5 +152,7 @@ def _agent(
         accounts=accounts,
         gate=gate,
         drift=_DRIFT.get(finding.kind) if finding is not None else None,
+        run=run,
+        color=None if run is None else colors.get(run),
         elsewhere=view.elsewhere,
     )

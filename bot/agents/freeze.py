@@ -51,7 +51,7 @@ async def freeze_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> 
     if silence is not None:
         force = f"{command_line(f'kill {name}')} ends it by force and gives up its session"
         return Reply(f"{silence} It is frozen once it answers; {force}.", {"id": row.launch_id, "state": "unknown"})
-    when = "now" if now or not agents.in_turn(name) else "when its turn ends"
+    when = "now" if now or not agents.in_turn(name) else agents.busy_until(name)
     kept = "its workspace, its conversation and what waits for it are kept"
     return Reply(f"{name} is frozen {when}; {kept}, and {back}.", {"id": row.launch_id, "state": "freezing"})
 

@@ -298,9 +298,19 @@ class Agents:
         supervisor = self._supervisors.get(name)
         return None if supervisor is None or supervisor.seen is None else supervisor.seen.status.turn
 
+    def handed_to(self, name: str) -> str | None:
+        """Return who has the agent's conversation in a terminal, as far as known, or None."""
+        supervisor = self._supervisors.get(name)
+        return None if supervisor is None or supervisor.seen is None else supervisor.seen.status.terminal_by
+
     def in_turn(self, name: str) -> bool:
-        """Return whether the agent is known to be in a turn."""
-        return self.turn_of(name) is not None
+        """Return whether the agent is known to be in a turn, or in a person's terminal, which is as busy."""
+        return self.turn_of(name) is not None or self.handed_to(name) is not None
+
+    def busy_until(self, name: str) -> str:
+        """Return when an agent that is in a turn, or in a person's terminal, is free."""
+        by = self.handed_to(name)
+        return "when its turn ends" if by is None else f"when {markdown.one_line(by, 100)} gives it back"
 
     async def view_of(self, name: str) -> AgentView:
         """Return one agent, as `view` shows it."""

@@ -98,6 +98,8 @@ def _activity(
 ) -> tuple[str | None, float | None]:
     if state not in {"working", "waiting"} or status is None:
         return None, None
+    if status.terminal_by is not None:
+        return redact(f"handed over to {status.terminal_by}"), status.terminal_since
     if state == "waiting" and asks is not None:
         return f"asks: {markdown.gist(asks.title, redact, 60)}", asks.asked_at
     running = supervisor.running if supervisor is not None else None

@@ -36,7 +36,7 @@ async def stop_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> Re
         force = f"{command_line(f'kill {name}')} ends it by force and gives up its session"
         text = f"{silence} It stops once it answers; {force}."
         return Reply(text, {"id": row.launch_id, "state": "unknown"})
-    when = "now" if now or not agents.in_turn(name) else "when its turn ends"
+    when = "now" if now or not agents.in_turn(name) else agents.busy_until(name)
     return Reply(f"{name} stops {when}.", {"id": row.launch_id, "state": "stopping"})
 
 

@@ -243,6 +243,8 @@ async def _running(
     budgets.hand_out(services, executor, speaker, roster)
     jobs.make(services, watched, conversations)
     services.health = health.HealthInputs(
+        version=services.version,
+        started_at=services.started_at,
         delivery=services.delivery,
         jobs=services.jobs,
         agents=services.agents,
@@ -250,6 +252,7 @@ async def _running(
         clock=clock,
         state=paths.state,
         egress_client=services.egress_client,
+        traces=lambda: None if services.trace_health is None else services.trace_health(),
     )
     async with stages.running(order.stages(services, executor, tools, watched)):
         log.info("muster.started", version=services.version)

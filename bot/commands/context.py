@@ -50,7 +50,7 @@ class Context(Generic[S]):
     through: str | None = None
     """The group that grants the permission; None if the person has it directly."""
     door: str
-    """chat, cli or gateway."""
+    """A `bot.commands.doors.Door`."""
     origin: Origin | None
     """None if the request did not come from chat."""
     services: S

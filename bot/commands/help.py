@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from bot.auth.permission import Permission
+from bot.commands.doors import EVERYWHERE, listed
 from bot.commands.registry import Command, CommandTable
 from bot.commands.syntax import command_line, in_docstring
 from bot.text.errors import UserError
@@ -26,7 +27,7 @@ ALL = "all"
 def overview(table: CommandTable, permission: Permission, *, chat: bool = False) -> str:
     """Return every command that `permission` may run, by section, with one line each."""
     sections: dict[str, list[str]] = {}
-    for command in table.visible(permission):
+    for command in table.visible(permission, "chat" if chat else None):
         summary = in_docstring(command.summary, table)
         sections.setdefault(command.help_section, []).append(f"- {command_line(command.usage)}: {summary}")
     if chat:
@@ -38,9 +39,9 @@ def overview(table: CommandTable, permission: Permission, *, chat: bool = False)
 
 @lru_cache(maxsize=16)
 def names(table: CommandTable, permission: Permission) -> str:
-    """Return the names of the commands that `permission` may run, one line for each section: what fits a phone."""
+    """Return the names of the commands that `permission` may run in chat, one line for each section: for a phone."""
     sections: dict[str, list[str]] = {}
-    for command in table.visible(permission):
+    for command in table.visible(permission, "chat"):
         sections.setdefault(command.help_section, []).append(command.name)
     sections["answers"] = list(CHAT_WORDS)
     lines = [f"**{section}**: {', '.join(found)}" for section, found in sections.items()]
@@ -64,6 +65,13 @@ def explanation(command: Command, table: CommandTable) -> str:
         lines[-1] += f" With {flag} it asks for a confirmation first."
     elif command.confirm:
         lines[-1] += " It asks for a confirmation first."
+    if command.confirm:
+        lines[-1] = f"{lines[-1]} {command.undo_words}".rstrip()
+    if command.doors != EVERYWHERE:
+        lines[-1] += f" Only {listed(command.doors)}."
+    lines[-1] += "".join(
+        f" {each.title} only {listed(each.doors)}." for each in command.parameters if each.doors != EVERYWHERE
+    )
     if further := [command_line(each.name) for each in table if each.name.startswith(f"{command.name} ")]:
         lines += ["", f"Further commands: {', '.join(further)}."]
     return "\n".join(lines)
@@ -105,6 +113,7 @@ def as_json(commands: Iterable[Command]) -> list[dict[str, Any]]:
             "description": command.description,
             "permission": str(command.permission),
             "confirm": bool(command.confirm),
+            "doors": sorted(command.doors),
             "arguments": [
                 {
                     "name": parameter.name,
@@ -114,6 +123,7 @@ def as_json(commands: Iterable[Command]) -> list[dict[str, Any]]:
                     "choices": list(parameter.type.choices),
                     "source": parameter.type.source,
                     "help": parameter.help,
+                    "doors": sorted(parameter.doors),
                 }
                 for parameter in command.parameters
             ],

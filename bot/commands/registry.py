@@ -19,19 +19,21 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, get_type_hints
 
 from bot.auth.permission import ADMIN, Permission
 from bot.commands.argument_types import value_type
+from bot.commands.doors import EVERYWHERE, Door, checked
 from bot.text.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
     from bot.commands.argument_types import ValueType
     from connectors.contract.messages import File
 
+_NONE: Mapping[str, Collection[Door]] = MappingProxyType({})
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -78,6 +80,8 @@ class Parameter:
     required: bool
     default: Any
     help: str = ""
+    doors: frozenset[Door] = EVERYWHERE
+    """Where it can be given."""
 
     @property
     def flag_name(self) -> str:
@@ -145,6 +149,9 @@ class Command:
     parameters: tuple[Parameter, ...]
     confirm: bool | str = False
     """Whether a person must confirm it; the name of a flag: only with this flag."""
+    undo: str | None = None
+    """Of a command that is confirmed: how to undo it, as a sentence. None: it cannot be undone, or its check says
+    it."""
     check: Check | None = None
     """A function that raises `UserError` for what would fail anyway, before a person is asked to confirm it."""
     informs: bool = False
@@ -152,6 +159,8 @@ class Command:
     effects: bool = True
     """Whether the command changes anything. A command that only reads is not recorded before it runs."""
     audited: bool = True
+    doors: frozenset[Door] = EVERYWHERE
+    """Where it can be given. Agents also need a permission for it (`bot.auth.agent_permissions`)."""
 
     @property
     def usage(self) -> str:
@@ -170,6 +179,11 @@ class Command:
     def asks(self, arguments: Mapping[str, Any]) -> bool:
         """Return whether a person must confirm the command with these arguments."""
         return bool(arguments.get(self.confirm)) if isinstance(self.confirm, str) else self.confirm
+
+    @property
+    def undo_words(self) -> str:
+        """Whether a command that is confirmed can be undone, and how; empty if its check says it."""
+        return self.undo or ("" if self.informs else "This cannot be undone.")
 
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments for the function, from JSON by name.
@@ -213,12 +227,18 @@ class CommandTable:
         permission: Permission,
         help_section: str,
         confirm: bool | str = False,
+        undo: str | None = None,
         check: Check | None = None,
         informs: bool = False,
         effects: bool = True,
         audited: bool = True,
+        doors: Collection[Door] = EVERYWHERE,
+        argument_doors: Mapping[str, Collection[Door]] = _NONE,
     ) -> Callable[[Callable[_P, Awaitable[Reply]]], Callable[_P, Awaitable[Reply]]]:
-        """Declare an async function as a command. Wrong declarations fail here, at the import of the module."""
+        """Declare an async function as a command. Wrong declarations fail here, at the import of the module.
+
+        `argument_doors` has the doors of optional arguments that not all doors of the command take.
+        """
 
         def declare(function: Callable[_P, Awaitable[Reply]]) -> Callable[_P, Awaitable[Reply]]:
             summary, description, argument_help = _docstring(function)
@@ -230,12 +250,14 @@ class CommandTable:
                     help_section=help_section,
                     summary=summary,
                     description=description,
-                    parameters=_parameters(name, function, argument_help),
+                    parameters=_parameters(name, function, argument_help, argument_doors),
                     confirm=confirm,
+                    undo=undo,
                     check=check,
                     informs=informs,
                     effects=effects,
                     audited=audited,
+                    doors=checked(doors),
                 )
             )
             return function
@@ -252,6 +274,13 @@ class CommandTable:
     def __iter__(self) -> Iterator[Command]:
         return iter(self._commands.values())
 
+    def arrange(self, modules: Sequence[str]) -> None:
+        """Put the commands in the order of the modules that declare them; those of other modules come last."""
+        places = {module: place for place, module in enumerate(modules)}
+        ordered = sorted(self._commands.items(), key=lambda item: places.get(item[1].function.__module__, len(places)))
+        self._commands.clear()
+        self._commands.update(ordered)
+
     def __len__(self) -> int:
         return len(self._commands)
 
@@ -261,9 +290,11 @@ class CommandTable:
     def get(self, name: str) -> Command | None:
         return self._commands.get(" ".join(name.casefold().split()))
 
-    def visible(self, permission: Permission) -> list[Command]:
-        """Return the commands that `permission` may run, in the order of their declaration."""
-        return [command for command in self if command.permission <= permission]
+    def visible(self, permission: Permission, door: Door | None = None) -> list[Command]:
+        """Return the commands that `permission` may run, in the order of their declaration; those of `door`, or all."""
+        return [
+            command for command in self if command.permission <= permission and (door is None or door in command.doors)
+        ]
 
     def match(self, line: str) -> Match | None:
         """Return the command with the longest name at the beginning of `line`, regardless of case, or None."""
@@ -304,7 +335,12 @@ TABLE = CommandTable()
 command = TABLE.command
 
 
-def _parameters(name: str, function: Callable[..., Any], argument_help: Mapping[str, str]) -> tuple[Parameter, ...]:
+def _parameters(
+    name: str,
+    function: Callable[..., Any],
+    argument_help: Mapping[str, str],
+    argument_doors: Mapping[str, Collection[Door]],
+) -> tuple[Parameter, ...]:
     if not inspect.iscoroutinefunction(function):
         raise TypeError(f"{name}: a command is an async function")
     signature = list(inspect.signature(function).parameters.values())
@@ -335,8 +371,13 @@ def _parameters(name: str, function: Callable[..., Any], argument_help: Mapping[
                 required=required,
                 default=None if required else item.default,
                 help=argument_help.get(item.name, ""),
+                doors=checked(argument_doors.get(item.name, EVERYWHERE)),
             )
         )
+        if required and parameters[-1].doors != EVERYWHERE:
+            raise TypeError(f"{name}: {item.name}: without it the command cannot be given, so it has its doors")
+    if unknown := argument_doors.keys() - {parameter.keyword for parameter in parameters}:
+        raise TypeError(f"{name}: {sorted(unknown)[0]!r} has doors, and is no parameter")
     strangers = argument_help.keys() - {parameter.keyword for parameter in parameters}
     if strangers:
         raise TypeError(f"{name}: the docstring explains {sorted(strangers)[0]!r}, which is no parameter")

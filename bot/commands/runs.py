@@ -8,6 +8,7 @@ from typing import Any
 
 from bot.auth.permission import Permission
 from bot.commands.context import Origin
+from bot.commands.doors import called, listed
 from bot.commands.parser import line_of, with_usage
 from bot.commands.registry import Command, Reply
 from bot.commands.syntax import command_line
@@ -32,6 +33,12 @@ class NothingToConfirm(UserError):
     code = "run.nothing_to_confirm"
 
 
+class NotHere(UserError):
+    """This command or option is not accepted here. Give it where it is."""
+
+    code = "command.not_here"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """A request to run a command."""
@@ -45,7 +52,7 @@ class RunRequest:
     through: str | None = None
     """The group that grants the permission; None if the person has it directly."""
     door: str
-    """chat, cli or gateway. Only in chat can a command wait for a confirmation."""
+    """A `bot.commands.doors.Door`. Only in chat can a command wait for a confirmation."""
     origin: Origin | None = None
     confirmed: bool = False
 
@@ -88,8 +95,7 @@ _CODES = {
     "refused": UserError.code,
     "failed": MusterError.code,
 }
-#: What follows the command in the question that asks for a confirmation. What a check says of a command that informs
-#: says what can be undone.
+#: What follows the command in the question that asks for a confirmation.
 _UNDOABLE = " cannot be undone"
 _CONFIRMED = " needs your confirmation"
 
@@ -106,15 +112,30 @@ def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | No
             None,
         )
     try:
+        check_door(command, request.door, request.arguments)
         command.bind(request.arguments)
+    except NotHere as error:
+        return str(error), "permission", error.code
     except UsageError as error:
         return with_usage(error, command), "usage", None
     if command.asks(request.arguments) and not request.confirmed and request.door != "chat":
         way = "--yes" if request.door == "cli" else "the header Muster-Confirm: yes"
         name = command_line(command.name)
-        what = " asks" if command.informs else f"{_UNDOABLE} and asks"
-        return f"{name}{what} for a confirmation: say so with {way}.", CONFIRM_FIRST, None
+        return f"{name} asks for a confirmation: say so with {way}. {command.undo_words}".rstrip(), CONFIRM_FIRST, None
     return None
+
+
+def check_door(command: Command, door: str, arguments: Mapping[str, Any]) -> None:
+    """Check where a command comes from.
+
+    Raises:
+        NotHere: it, or one of its arguments, cannot be given there.
+    """
+    name = command_line(command.name)
+    given = [each for each in command.parameters if arguments.get(each.name) not in (None, each.default)]
+    for doors, what in ((command.doors, name), *((each.doors, f"{each.title} of {name}") for each in given)):
+        if door not in doors:
+            raise NotHere(f"{what} cannot be given {called(door)}. Give it {listed(doors)}.")
 
 
 def code_of(state: str, reason: str | None) -> str | None:
@@ -221,8 +242,9 @@ def unknown(name: str) -> str:
 
 def question(command: Command, arguments: Mapping[str, Any], note: str = "") -> str:
     """Return the question before a command that is confirmed. The caller adds how to confirm it."""
-    why = _CONFIRMED if command.informs else _UNDOABLE
-    return f"{command_line(line_of(command, arguments))}{why}. {note}".rstrip()
+    line, undo = command_line(line_of(command, arguments)), command.undo or ""
+    why = _CONFIRMED if undo or command.informs else _UNDOABLE
+    return " ".join(filter(None, (f"{line}{why}.", undo, note)))
 
 
 def asked_about(question: str) -> str:

@@ -28,4 +28,6 @@ def load() -> CommandTable:
     """Return the table with every command of Muster. A second call is harmless."""
     for module in MODULES:
         import_module(module)
+    # Something else may have imported one of them before.
+    TABLE.arrange(MODULES)
     return TABLE

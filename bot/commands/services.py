@@ -14,6 +14,7 @@ from bot.commands.syntax import CHAT
 from bot.config.loader import Settings
 from bot.config.paths import Paths
 from bot.read_models.documents import DocumentFeed
+from bot.read_models.health import HealthModel, PartHealth
 from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
 from connectors.contract.agent_count_feed import Headcount
@@ -29,9 +30,9 @@ from scheduler.jobs import Jobs
 
 
 class HealthSource(Protocol):
-    """Source of the health of a part of Muster, in the format of ``health --json``."""
+    """Checks all parts of Muster."""
 
-    async def __call__(self) -> Mapping[str, Any]: ...
+    async def __call__(self) -> HealthModel: ...
 
 
 def _cannot(connector: str) -> Capabilities:
@@ -84,7 +85,7 @@ class CommandServices:
     version: str = "0"
     started_at: float = 0.0
     health: HealthSource | None = None
-    """``connectors``, ``egress``, ``register``, ``jobs``, ``agents`` of ``health``; a missing part is unknown."""
+    """None: nothing is known of any part."""
     complete: Callable[[str], Awaitable[Sequence[str]]] = _no_words
     """Source of completions: ``agents``, ``runtimes``."""
     redact: SecretMasker = field(default_factory=SecretMasker)
@@ -119,6 +120,8 @@ class CommandServices:
     """What dashboards show."""
     web_address: str | None = None
     """The address of the dashboard while it runs, or None."""
+    trace_health: Callable[[], PartHealth] | None = None
+    """Whether traces reach their collector; None if none are sent."""
     headcount: Headcount = field(default_factory=later("headcount"))
     """Number of agents by activity, for connectors that show it."""
 

@@ -97,9 +97,10 @@ def _sought(words: Sequence[str], typed: str) -> Sequence[str]:
 
 def named(table: CommandTable) -> dict[str, Command]:
     """Return the commands by their names in menus."""
-    groups = {command.name.split()[0] for command in table if " " in command.name}
+    commands = [command for command in table if "chat" in command.doors]
+    groups = {command.name.split()[0] for command in commands if " " in command.name}
     found = {}
-    for command in table:
+    for command in commands:
         first, *others = command.name.split()
         # Menus have names of at most two words.
         name = " ".join([first, "-".join(others)] if others else [first])
@@ -115,7 +116,7 @@ def _form(name: str, command: Command) -> Form:
     return Form(
         name=name,
         description=_spoken(command.summary),
-        options=tuple(_option(parameter) for parameter in command.parameters),
+        options=tuple(_option(parameter) for parameter in command.parameters if "chat" in parameter.doors),
         restricted=command.permission >= ADMIN,
     )
 

@@ -248,6 +248,7 @@ def _settings(
         rooms=known.rooms,
         topics=known.topics,
         forge=known.forge,
+        traces=known.traces,
         web=known.web,
         register_url=known.register_.url or paths.register_url,
         register_password=known.register_.password,

@@ -14,6 +14,7 @@
     STATE/drawing/            the working folder of the process that draws charts
     STATE/backups/            backups written by `muster backup` and by each update
     STATE/versions/  current  versions installed beside this one, and which of them runs
+    STATE/signing-key         the key that signs records of provenance and the audit
     STATE/seeds.json          what `muster init` wrote, to detect later edits
     RUN/gateway.sock  agent-NAME.sock
 
@@ -128,9 +129,19 @@ class Paths:
         return self.state / "installation"
 
     @property
+    def signing_key(self) -> Path:
+        """The file with the key that signs records and the audit."""
+        return self.state / "signing-key"
+
+    @property
     def log(self) -> Path:
         """The log of a detached orchestrator."""
         return self.state / "muster.log"
+
+    @property
+    def push_key(self) -> Path:
+        """The private key that signs pushes to browsers."""
+        return self.state / "push-key.pem"
 
     @property
     def brought_down(self) -> Path:

@@ -25,7 +25,7 @@ from bot.config.projects import ProjectBlock, RoomBlock, TopicsBlock
 from bot.config.reports import Schedules
 from bot.config.sandbox_profiles import ProfileBlock
 from bot.config.surfaces.web import WebBlock
-from bot.config.telemetry import MetricsBlock, Telemetry
+from bot.config.telemetry import MetricsBlock, Telemetry, TracesBlock
 from bot.config.types import Block, Duration, Folder, Pattern, Size
 from core import log_rotation as logs
 from core.errors import RegisterError
@@ -246,6 +246,9 @@ class MusterFile(Block):
     schedules: Schedules = Schedules()
     telemetry: Telemetry = Telemetry()
     topics: TopicsBlock = TopicsBlock()
+    traces: TracesBlock | None = Field(
+        default=None, description="Traces for an OpenTelemetry collector. Default: none are sent."
+    )
     watchdog: WatchdogBlock = WatchdogBlock()
     web: WebBlock | None = Field(default=None, description="The dashboard for browsers. Default: there is none.")
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
@@ -323,6 +326,8 @@ class Settings:
     topics: TopicsBlock = _TOPICS
     forge: ForgeBlock | None = None
     """None: no issues become pull requests."""
+    traces: TracesBlock | None = None
+    """None: no traces are sent."""
     web: WebBlock | None = None
     """None: there is no dashboard."""
     register_password: Reference | None = None

@@ -23,6 +23,7 @@ def secrets_of(settings: Settings, environ: Mapping[str, str]) -> frozenset[str]
     references += [settings.register_password, settings.metrics.token]
     if (forge := settings.forge) is not None:
         references += [forge.token, None if forge.webhooks is None else forge.webhooks.secret]
+    references += settings.traces.headers.values() if settings.traces is not None else ()
     for connector in settings.connectors:
         references += [getattr(connector.settings, name) for name in type(connector.settings).model_fields]
     for reference in references:

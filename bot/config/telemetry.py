@@ -1,8 +1,12 @@
-"""What machines are told of this installation: its metrics, and anonymous counts.
+"""What machines are told of this installation: its metrics, its traces, and anonymous counts.
 
 metrics:
   listen: 127.0.0.1:9464
   token: env:MUSTER_METRICS_TOKEN
+traces:
+  endpoint: https://collector.example.org/v1/traces
+  headers: {authorization: env:COLLECTOR_AUTHORIZATION}
+  sample: 0.1
 telemetry:
   enabled: true
   url: https://counts.example.org/muster
@@ -10,14 +14,19 @@ telemetry:
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from bot.config.types import Block, Url
 from core.secret_references import Reference
+
+#: Where a collector takes traces, if the address names no path (OTLP specification, "OTLP/HTTP Request").
+TRACES_PATH: Final = "/v1/traces"
+_OWN_HEADERS: Final = frozenset({"connection", "content-encoding", "content-length", "content-type", "host"})
 
 
 def _private(value: str) -> str:
@@ -33,6 +42,25 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _collector(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        raise ValueError(
+            f"found {value[:80]!r}; write https://, or http:// with an address of this machine, such as "
+            "http://127.0.0.1:4318."
+        )
+    return value if parts.path else f"{value}{TRACES_PATH}"
+
+
+def _header(name: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", name) or name.lower() in _OWN_HEADERS:
+        raise ValueError(
+            f"found {name[:80]!r}; expected the name of a header such as Authorization. Muster itself sets "
+            f"{', '.join(sorted(_OWN_HEADERS))}."
+        )
+    return name
 
 
 def _endpoint(value: str) -> str:
@@ -70,6 +98,26 @@ class MetricsBlock(Block):
             return None
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+class TracesBlock(Block):
+    """Traces for an OpenTelemetry collector (docs/how-to/monitor.md). They have ids, names, numbers and outcomes only.
+
+    They need an extra: `uv tool install 'muster-fleet[opentelemetry]'`.
+    """
+
+    endpoint: Annotated[Url, AfterValidator(_collector)] = Field(
+        description=(
+            "Where the collector takes OTLP over HTTP: https://, or http:// to this machine, such as "
+            "http://127.0.0.1:4318. Without a path, /v1/traces is added."
+        )
+    )
+    headers: dict[Annotated[str, AfterValidator(_header)], Reference] = Field(
+        default={}, description="Headers with secrets, by name: env:NAME, file:PATH or keyring:NAME."
+    )
+    sample: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        default=1.0, description="The share of traces that are sent, from 0 to 1. Of a trace, all or nothing is sent."
+    )
 
 
 class Telemetry(Block):

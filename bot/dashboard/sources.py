@@ -10,15 +10,17 @@ from typing import Final
 from bot.agents import fleet_loader
 from bot.agents.journal import conversation
 from bot.agents.journal.conversation import Conversation
-from bot.approvals import waiting_loader
+from bot.approvals import waiting_bounds, waiting_loader
 from bot.auth.permission import ADMIN, Permission
 from bot.commands.registry import CommandTable
 from bot.dashboard.feed import DocumentSource, Feed
-from bot.monitoring import audit_loader, health_loader
+from bot.monitoring import audit_loader, health
 from bot.read_models import codec
 from bot.read_models.agent import AgentModel
 from bot.read_models.documents import AGENTS, ReadModel
+from bot.read_models.waiting import WaitingModel
 from bot.reports.services import ReportServices
+from bot.runs import loader as runs_loader
 from bot.spending import limits_loader
 from bot.tasks import queue_loader
 from bot.text.errors import UserError
@@ -33,6 +35,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "fleet": "ps",
     "waiting": "approvals",
     "tasks": "tasks",
+    "runs": "runs",
     "limits": "budget",
     "audit": "audit",
     "health": "health",
@@ -51,6 +54,15 @@ def feed(services: ReportServices) -> Feed:
     async def audit_before(place: str) -> ReadModel | None:
         return codec.masked(await audit_loader.load(services, place), services.redact)
 
+    async def waiting() -> ReadModel | None:
+        return await asyncio.to_thread(_bounded_waiting, await waiting_loader.load(services), services.redact)
+
+    async def waiting_alone(place: str) -> ReadModel | None:
+        found = waiting_bounds.alone(await waiting_loader.load(services), place)
+        if found is None:
+            raise UserError("This does not wait for an answer any more.", code="document.place")
+        return await asyncio.to_thread(codec.masked, found, services.redact)
+
     def of(
         load: Callable[[], Awaitable[ReadModel | None]],
     ) -> Callable[[], Awaitable[ReadModel | None]]:
@@ -63,18 +75,24 @@ def feed(services: ReportServices) -> Feed:
     return Feed(
         sources={
             "fleet": DocumentSource(load=of(lambda: fleet_loader.load(services, drift=services.drift))),
-            "waiting": DocumentSource(load=of(lambda: waiting_loader.load(services))),
+            "waiting": DocumentSource(load=waiting, page=waiting_alone),
             "tasks": DocumentSource(load=of(lambda: queue_loader.load(services))),
+            "runs": DocumentSource(load=of(lambda: runs_loader.load(services))),
             "limits": DocumentSource(
                 load=of(lambda: limits_loader.load(services, *limits_loader.ALL)), shortest_s=_LIMITS_EVERY_S
             ),
             "audit": DocumentSource(load=of(lambda: audit_loader.load(services)), page=audit_before),
-            "health": DocumentSource(load=of(lambda: health_loader.load(services)), shortest_s=_HEALTH_EVERY_S),
+            "health": DocumentSource(load=of(lambda: health.load(services)), shortest_s=_HEALTH_EVERY_S),
         },
         agent=lambda name: _agent(services, name),
         epoch=secrets.token_hex(4),
         clock=services.clock,
     )
+
+
+def _bounded_waiting(model: WaitingModel, redact: Callable[[str], str]) -> WaitingModel:
+    # Masked first, because half a secret is not found.
+    return waiting_bounds.bounded(codec.masked(model, redact))
 
 
 def _agent(services: ReportServices, name: str) -> DocumentSource:

@@ -16,6 +16,7 @@ from bot.gateway_feed.requests import BrokenAnswer, GatewayAnswer, GatewayReques
 from bot.gateway_feed.server_sent_events import LONGEST_EVENT, BrokenStream, EventReader
 from bot.read_models.codec import NotOnWire, from_wire
 from bot.read_models.documents import Document, ReadModel, type_of
+from bot.read_models.patches import PATCHED, patched
 from bot.text.errors import NotRunning
 from core.errors import MusterError
 
@@ -144,7 +145,8 @@ class GatewayFeed:
 
     async def _stream(self, names: tuple[str, ...], reader: EventReader) -> AsyncGenerator[Document, None]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": reader.last_id} if reader.last_id else {})
-        address = f"/v1/stream?documents={','.join(map(quote, names))}"
+        address = f"/v1/stream?documents={','.join(map(quote, names))}&patches=1"
+        fleet: Document | None = None
         async with self._requests.opened("GET", address, headers=headers) as (status, kind, stream):
             if status != 200 or kind != "text/event-stream":
                 async with asyncio.timeout(self.silence_s):
@@ -155,7 +157,14 @@ class GatewayFeed:
                 for event in reader.feed(received):
                     began = None
                     if event.kind == "document":
-                        yield await _document_of(event.data)
+                        document = await _document_of(event.data)
+                    elif event.kind == "patch":
+                        document = await _patched(fleet, event.data)
+                    else:
+                        continue
+                    if document.name == PATCHED:
+                        fleet = document
+                    yield document
                 if not reader.is_inside:
                     began = None
                     continue
@@ -194,14 +203,30 @@ async def _document_of(written: str) -> Document:
     return _read(written) if len(written) < _LARGE else await asyncio.to_thread(_read, written)
 
 
-def _read(written: str) -> Document:
+async def _patched(known: Document | None, written: str) -> Document:
+    """Return the document that a patch makes of a known one.
+
+    Raises:
+        BrokenAnswer: it is no JSON object.
+        NotOnWire: it is no patch of that document.
+    """
+    if len(written) < _LARGE:
+        return patched(known, _object(written))
+    return await asyncio.to_thread(lambda: patched(known, _object(written)))
+
+
+def _object(written: str) -> Mapping[str, object]:
     try:
         raw: object = json.loads(written)
     except (ValueError, RecursionError):
         raise BrokenAnswer(f"it is no JSON: {written[:_QUOTED]!r}") from None
     if not isinstance(raw, dict):
         raise BrokenAnswer(f"it is no object: {written[:_QUOTED]!r}")
-    given: Mapping[str, object] = raw
+    return raw
+
+
+def _read(written: str) -> Document:
+    given = _object(written)
     name, revision, epoch, made_at = (given.get(key) for key in ("name", "revision", "epoch", "made_at"))
     if not (
         isinstance(name, str)

@@ -24,6 +24,7 @@ from bot.api_client import (
     refuse_stranger,
     written_request,
 )
+from bot.commands.doors import Door
 from bot.text.errors import NotRunning
 from core.errors import MusterError
 
@@ -69,6 +70,8 @@ class GatewayRequests:
     """Asks the gateway at `path`."""
 
     path: Path
+    door: Door = "gateway"
+    """What this program is, for the audit; it grants nothing."""
     retry_for: float = RETRY_FOR
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Callable[[], float] = time.monotonic
@@ -100,7 +103,7 @@ class GatewayRequests:
         Args:
             name: the command's name.
             arguments: its arguments by name.
-            confirmed: whether the person has confirmed an action that cannot be undone.
+            confirmed: whether the person has confirmed the command.
             progress: called with each report of the command's progress.
 
         Raises:
@@ -108,7 +111,7 @@ class GatewayRequests:
             LostConnection: the connection broke and could not be restored in time.
             MusterError: another user listens there.
         """
-        headers = {"Idempotency-Key": os.urandom(16).hex(), "Muster-Door": "cli", "Accept": LINES}
+        headers = {"Idempotency-Key": os.urandom(16).hex(), "Muster-Door": self.door, "Accept": LINES}
         if confirmed:
             headers["Muster-Confirm"] = "yes"
         body, until, asked = json.dumps(arguments).encode(), self.clock() + self.retry_for, False

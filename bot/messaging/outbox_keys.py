@@ -1,8 +1,15 @@
-"""Outbox keys by which other modules find messages."""
+"""Outbox keys by which other modules find messages, and the ids that come from chat events."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
+
+
+def event_digest(connector: str, event_id: str) -> str:
+    """Return the digest of a chat event; the ids of what it causes are a letter and this."""
+    return hashlib.blake2s(f"{connector}\0{event_id}".encode(), digest_size=10).hexdigest()
+
 
 #: Prefix of the outbox keys of answers to commands, and so of messages that open tasks' threads.
 ANSWER: Final = "c/"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,7 +11,7 @@ from bot.commands.runs import asked_about
 from bot.commands.syntax import command_line, written
 from bot.messaging import mirror_inbound
 from bot.messaging.composer import Composer, MessagePlace
-from bot.messaging.outbox_keys import answer_key, end_key
+from bot.messaging.outbox_keys import answer_key, end_key, event_digest
 from bot.messaging.progress_message import ProgressMessage
 from bot.messaging.services import MessagingServices
 from bot.text import markdown
@@ -46,8 +45,7 @@ _CLOSED = {"done": "☑️ {}: confirmed.", "failed": "☑️ {}: confirmed.", "
 
 def derived_id(kind: str, inbound: Inbound) -> str:
     """Return an id derived from an event, so that it is the same on each processing."""
-    digest = hashlib.blake2s(f"{inbound.connector}\0{inbound.event_id}".encode(), digest_size=10).hexdigest()
-    return f"{kind}{digest}"
+    return f"{kind}{event_digest(inbound.connector, inbound.event_id)}"
 
 
 def confirmation_key(run_id: str) -> str:

@@ -1,16 +1,20 @@
-"""Gathers pages of the audit log."""
+"""Gathers pages of the audit log, and checks it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bot.agents.services import AgentServices
-from bot.monitoring.audit_view import arguments
-from bot.read_models.audit import AuditEntry, AuditModel
+from bot.commands.syntax import command_line
+from bot.read_models.audit import AuditEntry, AuditModel, AuditProblem, AuditVerification
 from bot.text.errors import UserError
-from database.queries.operations import audit_log
+from bot.text.markdown import one_line
+from core.signing.signing_key import SigningKey, is_public_key
+from database.queries.operations import audit_anchors, audit_log
 from database.queries.operations.audit_log import AuditRow
+from database.queries.operations.audit_verification import AuditCheck
 
 #: Rows of a page.
 _PAGE: Final = 100
@@ -27,13 +31,67 @@ async def load(services: AgentServices, before: str | None = None) -> AuditModel
         raise UserError("The audit log has no such place. Take `before` from a page of it.", code="document.place")
     async with services.store.read(snapshot=False) as tx:
         rows = await audit_log.before(tx, None if before is None else int(before), limit=_PAGE + 1)
+    return _page(rows, _PAGE, whole=False)
+
+
+async def since(services: AgentServices, at: float, limit: int) -> AuditModel:
+    """Return the newest `limit` entries that were written at or after `at`, with whole arguments.
+
+    Raises:
+        RegisterError: the register cannot be used.
+    """
+    async with services.store.read(snapshot=False) as tx:
+        rows = await audit_log.since(tx, at, limit=limit + 1)
+    return _page(rows[::-1], limit, whole=True)
+
+
+def _page(rows: Sequence[AuditRow], limit: int, *, whole: bool) -> AuditModel:
     return AuditModel(
-        entries=tuple(_entry(row) for row in rows[:_PAGE]),
-        before=str(rows[_PAGE - 1].seq) if len(rows) > _PAGE else None,
+        entries=tuple(_entry(row, whole=whole) for row in rows[:limit]),
+        before=str(rows[limit - 1].seq) if len(rows) > limit else None,
     )
 
 
-def _entry(row: AuditRow) -> AuditEntry:
+async def verify(services: AgentServices, key: str | None = None) -> AuditVerification:
+    """Read the whole audit log, and return what is wrong with it.
+
+    Args:
+        services: the register, and the place of this installation's key.
+        key: other public keys that may have signed it, with commas between them.
+
+    Raises:
+        UserError: one of them is no public key.
+        SigningKeyUnusable: this installation's key cannot be read.
+        RegisterError: the register cannot be used.
+    """
+    others = [] if key is None else [each.strip() for each in key.split(",")]
+    for each in others:
+        if not is_public_key(each):
+            raise UserError(
+                f"{each[:80]!r} is no public key. It begins with ed25519:, and {command_line('audit verify')} "
+                "shows it there.",
+                code="signing_key.invalid",
+            )
+    ours = SigningKey.at(services.paths.signing_key)
+    async with services.store.read() as tx:
+        anchors = await audit_anchors.every(tx)
+        check = AuditCheck(anchors, {ours.public, *others})
+        async for line in audit_anchors.lines(tx):
+            check.line(line)
+    check.end()
+    return AuditVerification(
+        lines=check.lines,
+        signatures=len(anchors),
+        signed_at=anchors[-1].at if anchors else None,
+        begins_at=check.begins_at,
+        head=check.head,
+        key=ours.public,
+        faults=tuple(AuditProblem(code=each.code, seq=each.seq, at=each.at, key=each.key) for each in check.faults),
+        more_faults=check.more_faults,
+    )
+
+
+def _entry(row: AuditRow, *, whole: bool) -> AuditEntry:
     return AuditEntry(
         seq=row.seq,
         at=row.at,
@@ -41,8 +99,14 @@ def _entry(row: AuditRow) -> AuditEntry:
         through=row.through,
         door=row.door,
         connector=row.connector,
+        conversation=row.conversation,
         action=row.action,
-        arguments=arguments(row),
+        arguments=_shortened(row.arguments),
+        values=dict(row.arguments) if whole else None,
         outcome=row.outcome,
         detail=row.detail,
     )
+
+
+def _shortened(arguments: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={one_line(str(given), 60)}" for name, given in arguments.items() if given is not None)

@@ -46,10 +46,11 @@ async def help_(ctx: Context[AgentServices], name: CommandWords | None = None) -
 @command("health", permission=VIEWER, help_section="admin", effects=False, audited=False)
 async def health(ctx: Context[AgentServices]) -> Reply:
     """Show the health of Muster itself: connections, register, disks, egress, jobs, and agents by state."""
-    from bot.monitoring import health_view
+    from bot.monitoring import health as checks
+    from bot.monitoring.health_view import health_json, health_text
 
-    report = await health_view.report(ctx.services)
-    return Reply(health_view.text(report), report)
+    model, now = await checks.load(ctx.services), ctx.services.clock()
+    return Reply(health_text(model, now), health_json(model, now))
 
 
 @command("whoami", permission=VIEWER, help_section="admin", effects=False, audited=False)
@@ -178,13 +179,26 @@ async def audit(ctx: Context[AgentServices], *, since: Duration | None = None) -
     Args:
         since: how far back, such as 2h. Default: one day.
     """
-    from bot.monitoring.audit_view import as_json, text
-    from database.queries.operations.audit_log import since as written_since
+    from bot.monitoring import audit_loader
+    from bot.monitoring.audit_view import audit_json, audit_text
 
-    now = ctx.services.clock()
-    async with ctx.services.store.read() as tx:
-        rows = await written_since(tx, now - (86_400.0 if since is None else since), limit=_AUDIT_LINES)
-    return Reply(text(rows, limit=_AUDIT_LINES), as_json(rows))
+    begin = ctx.services.clock() - (86_400.0 if since is None else since)
+    model = await audit_loader.since(ctx.services, begin, _AUDIT_LINES)
+    return Reply(audit_text(model), audit_json(model))
+
+
+@command("audit verify", permission=ADMIN, help_section="admin", effects=False)
+async def audit_verify(ctx: Context[AgentServices], *, key: str | None = None) -> Reply:
+    """Check that no line of the audit was altered, deleted, inserted or moved. It fails if one was.
+
+    Args:
+        key: public keys of your other machines that share this register, with commas between them.
+    """
+    from bot.monitoring import audit_loader
+    from bot.monitoring.audit_view import verification_json, verification_text
+
+    found = await audit_loader.verify(ctx.services, key)
+    return Reply(verification_text(found), verification_json(found), ok=not found.faults)
 
 
 @command("telemetry preview", permission=ADMIN, help_section="admin", effects=False, audited=False)

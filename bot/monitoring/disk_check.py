@@ -7,7 +7,9 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from bot.read_models.health import PartHealth
 
 #: Bytes of a trial write: more than a command and its answer need.
 _TRIED: Final = 64 * 1024
@@ -15,8 +17,8 @@ _TRIED: Final = 64 * 1024
 _PATIENCE_S: Final = 5.0
 
 
-async def condition(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return what `health` shows: one entry per disk, named after the first of its folders."""
+async def condition(folders: Iterable[Path]) -> list[PartHealth]:
+    """Return one part per disk, named after the first of its folders."""
     found = []
     for folder in await asyncio.to_thread(_one_a_disk, folders):
         try:
@@ -24,7 +26,8 @@ async def condition(folders: Iterable[Path]) -> list[dict[str, Any]]:
                 problem = await asyncio.to_thread(unwritable, folder)
         except TimeoutError:
             problem = f"{folder} does not answer. Check its disk."
-        found.append({"name": str(folder), "reachable": problem is None, "detail": problem or f"{folder} takes writes"})
+        detail = problem or f"{folder} takes writes"
+        found.append(PartHealth(name=str(folder), kind="disk", reachable=problem is None, detail=detail))
     return found
 
 

@@ -1,73 +1,127 @@
-"""The reply to ``health``: all parts and an overall status. An unknown state is never shown as healthy."""
+"""Formatting of `health`. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
-from bot.agents.services import AgentServices
+from bot.read_models.health import HealthModel, JobHealth, PartHealth
 from bot.text.markdown import one_line, span
+from bot.text.timestamps import timestamp
+
+_MARKS: Final = {"up": "✓", "unknown": "?"}
 
 
-async def report(services: AgentServices) -> dict[str, Any]:
-    """Return the object that ``health --json`` prints."""
-    parts: dict[str, Any] = dict(await services.health()) if services.health is not None else {}
-    connectors = list(parts.get("connectors") or [])
-    register = parts.get("register") or {"reachable": None, "detail": "not checked"}
-    jobs = list(parts.get("jobs") or [])
-    disks = list(parts.get("disks") or [])
+def health_json(model: HealthModel, now: float) -> dict[str, Any]:
+    """Return what ``health --json`` prints. Unknown values are None."""
+    register: dict[str, Any] = {}
+    for each in model.parts_of("register"):
+        register |= {"reachable": each.reachable, "detail": each.detail}
+    if model.standbys is not None:
+        register["standby"] = [{"owner": each.owner, "since": timestamp(each.since)} for each in model.standbys]
     return {
-        "status": _status(connectors, register, jobs, parts.get("egress"), disks),
-        "version": services.version,
-        "uptime_s": round(max(0.0, services.clock() - services.started_at), 1),
-        "connectors": connectors,
-        "egress": parts.get("egress"),
+        "status": model.status,
+        "version": model.version,
+        "uptime_s": round(max(0.0, now - model.started_at), 1),
+        "connectors": [_connector_json(each) for each in model.parts_of("connector")],
+        "egress": next(map(_egress_json, model.parts_of("egress")), None),
         "register": register,
-        "disks": disks,
-        "jobs": jobs,
-        "agents": parts.get("agents"),
-        "tasks": parts.get("tasks"),
+        "disks": [
+            {"name": each.name, "reachable": each.reachable, "detail": each.detail} for each in model.parts_of("disk")
+        ],
+        "traces": next(map(_traces_json, model.parts_of("traces")), None),
+        "jobs": [_job_json(each) for each in model.jobs],
+        "agents": None if model.agents is None else dict(model.agents),
+        "tasks": None if model.tasks is None else dict(model.tasks),
     }
 
 
-def text(report: Mapping[str, Any]) -> str:
+def _connector_json(part: PartHealth) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "kind": part.system,
+        "reachable": part.reachable,
+        "authenticated": part.authenticated,
+        "last_seen": timestamp(part.seen_at),
+        "detail": part.detail,
+        "impaired": part.impaired,
+    }
+
+
+def _egress_json(part: PartHealth) -> dict[str, Any]:
+    facts = part.egress
+    return {
+        "reachable": part.reachable,
+        "estop": facts is not None and facts.estop,
+        "agents": None if facts is None else facts.agents,
+        "streams": None if facts is None else facts.streams,
+        "pid": None if facts is None else facts.pid,
+        "unwritable": None if facts is None else facts.unwritable,
+        "detail": part.detail,
+    }
+
+
+def _traces_json(part: PartHealth) -> dict[str, Any]:
+    return {
+        "reachable": part.reachable,
+        "impaired": part.impaired,
+        "last_seen": timestamp(part.seen_at),
+        "detail": part.detail,
+    }
+
+
+def _job_json(job: JobHealth) -> dict[str, Any]:
+    return {
+        "name": job.name,
+        "schedule": job.schedule,
+        "last_run": timestamp(job.last_run),
+        "next_run": timestamp(job.next_run),
+        "duration_s": job.duration_s,
+        "running_since": timestamp(job.running_since),
+        "last_error": job.last_error,
+        "missed": job.missed,
+    }
+
+
+def health_text(model: HealthModel, now: float) -> str:
     """Return the report as Markdown."""
-    lines = [f"**{report['status']}**, version {report['version']}, up for {span(report['uptime_s'])}."]
-    for connector in report["connectors"]:
-        name = one_line(connector.get("name") or connector["kind"])
-        lines.append(f"- {_mark(connector)} connector {name}: {one_line(connector['detail'], 1_500)}")
-    register = report["register"]
-    lines.append(f"- {_mark(register)} register: {one_line(register['detail'], 300)}")
-    for each in register.get("standby") or ():
-        lines.append(f"- ✓ {one_line(each['owner'], 300)} stands by, since {each['since']}")
+    lines = [f"**{model.status}**, version {model.version}, up for {span(max(0.0, now - model.started_at))}."]
     lines += [
-        f"- {_mark(disk)} disk: {one_line(disk['detail'], 300)}" for disk in report["disks"] if _mark(disk) != "✓"
+        f"- {_mark(each)} connector {one_line(each.name)}: {one_line(each.detail, 1_500)}"
+        for each in model.parts_of("connector")
     ]
-    if (egress := report["egress"]) is not None:
-        lines.append(f"- {_mark(egress)} egress: {one_line(egress['detail'], 300)}")
-    lines += _of_jobs(report["jobs"])
-    if (states := report["agents"]) is None:
+    lines += [f"- {_mark(each)} register: {one_line(each.detail, 300)}" for each in model.parts_of("register")]
+    lines += [
+        f"- ✓ {one_line(each.owner, 300)} stands by, since {timestamp(each.since)}" for each in model.standbys or ()
+    ]
+    lines += [
+        f"- {_mark(each)} disk: {one_line(each.detail, 300)}" for each in model.parts_of("disk") if each.state != "up"
+    ]
+    lines += [f"- {_mark(each)} egress: {one_line(each.detail, 300)}" for each in model.parts_of("egress")]
+    lines += [f"- {_mark(each)} traces: {one_line(each.detail, 300)}" for each in model.parts_of("traces")]
+    lines += _of_jobs(model.jobs)
+    if model.agents is None:
         lines.append("- ? agents: not known while the register is away")
     else:
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if count)
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(model.agents.items()) if count)
         lines.append(f"- agents: {counts or 'none'}")
-    if queue := {state: count for state, count in (report.get("tasks") or {}).items() if count}:
+    if queue := {state: count for state, count in (model.tasks or {}).items() if count}:
         lines.append(f"- tasks: {', '.join(f'{count} {state}' for state, count in sorted(queue.items()))}")
     return "\n".join(lines)
 
 
-def _of_jobs(jobs: list[Any]) -> list[str]:
+def _of_jobs(jobs: Sequence[JobHealth]) -> list[str]:
     """Return a line per job that needs attention, and one line for all others."""
     lines, well = [], 0
     for job in jobs:
-        schedule = f" ({one_line(job['schedule'])})" if job.get("schedule") else ""
-        name = f"job {one_line(job['name'])}{schedule}"
-        if job.get("missed") and job.get("running_since"):
-            lines.append(f"- ? {name}: running since {job['running_since']}, {_missed(job)} meanwhile")
-        elif job.get("last_error"):
-            lines.append(f"- ✗ {name}: {one_line(job['last_error'], 300)}")
-        elif job.get("missed"):
-            took = f"; the last took {span(job['duration_s'])}" if job.get("duration_s") else ""
+        schedule = f" ({one_line(job.schedule)})" if job.schedule else ""
+        name = f"job {one_line(job.name)}{schedule}"
+        if job.missed and job.running_since:
+            lines.append(f"- ? {name}: running since {timestamp(job.running_since)}, {_missed(job)} meanwhile")
+        elif job.last_error:
+            lines.append(f"- ✗ {name}: {one_line(job.last_error, 300)}")
+        elif job.missed:
+            took = f"; the last took {span(job.duration_s)}" if job.duration_s else ""
             lines.append(f"- ? {name}: {_missed(job)}{took}")
         else:
             well += 1
@@ -76,27 +130,9 @@ def _of_jobs(jobs: list[Any]) -> list[str]:
     return lines
 
 
-def _missed(job: Mapping[str, Any]) -> str:
-    return f"{job['missed']} run{'s' if job['missed'] != 1 else ''} missed"
+def _missed(job: JobHealth) -> str:
+    return f"{job.missed} run{'s' if job.missed != 1 else ''} missed"
 
 
-def _mark(part: Mapping[str, Any]) -> str:
-    if part["reachable"] is False or part.get("authenticated") is False or part.get("impaired"):
-        return "✗"
-    return "✓" if part["reachable"] else "?"
-
-
-def _status(
-    connectors: list[Any],
-    register: Mapping[str, Any],
-    jobs: list[Any],
-    egress: Mapping[str, Any] | None,
-    disks: list[Any],
-) -> str:
-    if register["reachable"] is False:
-        return "down"
-    well = all(_mark(part) == "✓" for part in (*connectors, register, *disks))
-    # An egress that is not needed yet is healthy; one that blocks requests is not.
-    out = egress is None or not (egress["reachable"] is False or egress.get("estop") or egress.get("unwritable"))
-    well = well and out
-    return "ok" if well and not any(job.get("last_error") for job in jobs) else "degraded"
+def _mark(part: PartHealth) -> str:
+    return _MARKS.get(part.state, "✗")

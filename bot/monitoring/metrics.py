@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from bot.agents.services import AgentServices
 from bot.approvals import waiting_loader
-from bot.monitoring import health_loader
+from bot.monitoring import health as checks
 from bot.read_models.health import HealthModel
 from bot.read_models.waiting import WaitingModel
 from budget.windows.calendar_days import midnight
@@ -34,7 +34,7 @@ _QUANTILES: Final = (0.5, 0.9, 0.99)
 
 async def exposition(services: AgentServices) -> bytes:
     """Return all metrics (Prometheus text format 0.0.4)."""
-    health = await health_loader.load(services)
+    health = await checks.load(services)
     now = services.clock()
     families = list(_of_parts(health, now))
     try:
@@ -78,11 +78,11 @@ def _of_parts(health: HealthModel, now: float) -> Iterator[GaugeMetricFamily]:
     uptime = _gauge("uptime_seconds", "Time since Muster started.")
     uptime.add_metric([], max(0.0, now - health.started_at))
     yield uptime
-    up = _gauge("part_up", "Whether a connector, the register, the egress or a disk works; 0 also: not wholly.",
+    up = _gauge("part_up", "Whether a connector, the register, the egress, a disk or traces work; 0 also: not wholly.",
                 "kind", "name")  # fmt: skip
     for part in health.parts:
         if part.reachable is not None:
-            up.add_metric([part.kind, part.name], float(part.reachable and not part.impaired))
+            up.add_metric([part.kind, part.name], float(part.state == "up"))
     yield up
     for name, what, counts in (
         ("agents", "Agents by state.", health.agents),

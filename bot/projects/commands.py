@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from bot.auth.permission import ADMIN, OPERATOR, VIEWER
 from bot.commands.argument_types import AgentName, ProjectName, RoleName, RuntimeName, SandboxName
 from bot.commands.registry import Reply, command
+from bot.commands.syntax import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +65,14 @@ async def _can_be_removed(services: ProjectServices, arguments: Mapping[str, Any
     await check_removal(services, arguments["name"])
 
 
-@command("project remove", permission=ADMIN, help_section="projects", confirm=True, check=_can_be_removed)
+@command(
+    "project remove",
+    permission=ADMIN,
+    help_section="projects",
+    confirm=True,
+    undo=f"{command_line('project add')} adds it again.",
+    check=_can_be_removed,
+)
 async def project_remove(ctx: Context[ProjectServices], name: ProjectName) -> Reply:
     """Remove a project from muster.yaml. Its repository, its branches and its room stay.
 

@@ -87,6 +87,16 @@ def from_wire(kind: type[_T], raw: object) -> _T:
     return cast(_T, _read(kind, raw, kind.__name__))
 
 
+def fields_from_wire(kind: type, raw: Mapping[str, object]) -> dict[str, object]:
+    """Return some fields of a read model of the type `kind`, by name; keys that it does not have are left out.
+
+    Raises:
+        NotOnWire: a value is none of its field.
+    """
+    types = _types(kind)
+    return {name: _read(types[name], raw[name], f"{kind.__name__}.{name}") for name in types if name in raw}
+
+
 def _read(kind: object, raw: object, place: str) -> object:
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):

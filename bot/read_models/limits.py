@@ -17,6 +17,7 @@ from bot.read_models.provenance import Provenance
 AmountUnit: TypeAlias = Literal["tokens", "usd", "share"]
 ResetSource: TypeAlias = Literal["certain", "provider", "user", "estimated", "unknown"]
 """How a reset is known. ``certain``: the calendar defines it. ``user``: an operator set it."""
+UsageKey: TypeAlias = Literal["agent", "sandbox", "provider", "account", "model", "task", "day", "project", "all"]
 Curve: TypeAlias = tuple[tuple[float, float], ...]
 """Points of a plot: a time, and an amount. Ascending, at most `MOST_POINTS`."""
 
@@ -257,11 +258,11 @@ class Enforcement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow:
-    """What one agent, sandbox, provider, account or model used since `LimitsModel.day_began_at`."""
+    """What one agent, task, day, ... used: in `LimitsModel` since `day_began_at`, in a report in its period."""
 
-    by: Literal["agent", "sandbox", "provider", "account", "model"]
+    by: UsageKey
     name: str
-    """Empty: the requests name none."""
+    """Empty: the requests name none, or it is all use. A task's is its id, a day's like 2026-11-20."""
     requests: int
     tokens: int
     """Tokens of all kinds, not weighted."""

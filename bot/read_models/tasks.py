@@ -32,12 +32,24 @@ class TaskLine:
     """When it is looked at again."""
     deadline: float | None = None
     attempt: int = 0
+    retries: int = 0
+    """How often more it may be tried."""
+    estimate: float | None = None
+    """What its requester expects, in tokens."""
+    runtime: str | None = None
+    model: str | None = None
+    account: str | None = None
     projected_tokens: float | None = None
     projected_usd: float | None = None
+    used_tokens: float | None = None
+    """What it used so far, while an agent has it; None: nothing, or it is not known."""
+    used_usd: float | None = None
     actual_tokens: float | None = None
+    """What it used, once it ended."""
     actual_usd: float | None = None
     summary: str | None = None
     created_at: float
+    dispatched_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
 

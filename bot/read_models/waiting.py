@@ -33,7 +33,10 @@ class PendingRequest:
     agent: str
     title: str
     detail: str
-    """The whole command or input, never shortened."""
+    """The whole command or input, or its beginning if `detail_size` is not None."""
+    detail_size: int | None = None
+    """Number of characters of the whole one, if `detail` is shortened. `choices` then allow nothing. The page of the
+    document at the place `id` has this request alone, whole and with all choices."""
     choices: tuple[AnswerChoice, ...] = ()
     state: Literal["pending", "answering"] = "pending"
     """``answering``: somebody answered, and the agent host has not confirmed it."""
@@ -56,6 +59,8 @@ class PendingQuestion:
     task: str | None = None
     text: str | None = None
     """The question, as Markdown; None: its message is no longer kept."""
+    text_size: int | None = None
+    """Number of characters of the whole text, if `text` is shortened, as with `PendingRequest.detail_size`."""
     choices: tuple[AnswerChoice, ...] = ()
     asked_at: float
 
@@ -66,3 +71,9 @@ class WaitingModel:
 
     requests: tuple[PendingRequest, ...] = ()
     questions: tuple[PendingQuestion, ...] = ()
+
+    def is_shortened(self, id: str) -> bool:
+        """Return whether this has only the beginning of a request or question."""
+        return any(each.id == id and each.detail_size is not None for each in self.requests) or any(
+            each.id == id and each.text_size is not None for each in self.questions
+        )

@@ -11,10 +11,10 @@ from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.config.projects import profile_of
 from bot.config.reports import Kind
-from bot.read_models.limits import WindowPace
+from bot.read_models.limits import UsageRow, WindowPace
 from bot.reports import schedule
 from bot.reports import text as wording
-from bot.reports.model import ProjectFacts, ReportedUsage, ReportFacts, TaskFacts
+from bot.reports.model import ProjectFacts, ReportFacts, TaskFacts
 from bot.reports.poster import Reports, file_of
 from bot.reports.schedule import Schedule
 from bot.reports.services import ReportServices
@@ -210,8 +210,8 @@ def facts_json(facts: ReportFacts) -> dict[str, Any]:
     return made
 
 
-def _spent_json(spent: ReportedUsage, key: str | None) -> dict[str, Any]:
-    named = {} if key is None else {key: spent.key}
+def _spent_json(spent: UsageRow, key: str | None) -> dict[str, Any]:
+    named = {} if key is None else {key: spent.name}
     usd = None if spent.usd is None else round(spent.usd, 9)
     return {**named, "requests": spent.requests, "tokens": spent.tokens, "usd": usd, "estimated": spent.estimated}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -15,13 +15,13 @@ from bot.config.reports import Kind
 from bot.messaging.fleet_port import AgentView
 from bot.pacing.window_series import gather_windows
 from bot.reports import project_facts
-from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
+from bot.reports.model import AgentFacts, Down, ReportFacts, TaskFacts
+from bot.spending.limits_loader import largest_use, use_of
 from bot.text import markdown
 from budget.windows.calendar_days import midnight
 from database.queries import tasks
 from database.queries.operations import posted_reports
 from database.queries.spending import usage_queries
-from database.queries.spending.usage_queries import Sums
 from database.queries.tasks import Task
 from fleet.supervision.liveness import STATES
 
@@ -102,14 +102,14 @@ async def _with_work(tx: AsyncConnection, facts: ReportFacts, redact: Callable[[
     counts = await tasks.counts(tx)
     ended = await posted_reports.ended_last(tx, facts.begin, facts.end, limit=NAMED)
     downs = await _downs(tx, facts.begin, facts.end, facts.now)
-    of_tasks = _largest({key[0]: sums for key, sums in by_task.items() if key[0]})
-    texts = await posted_reports.texts(tx, [each.key for each in of_tasks[:NAMED]])
+    of_tasks = largest_use("task", {key[0]: sums for key, sums in by_task.items() if key[0]})
+    texts = await posted_reports.texts(tx, [each.name for each in of_tasks[:NAMED]])
     return replace(
         facts,
-        total=_spent("", sum(by_agent.values(), usage_queries.NOTHING)),
-        agents=_largest({key[0] or "-": sums for key, sums in by_agent.items()}),
+        total=use_of("all", "", sum(by_agent.values(), usage_queries.NOTHING)),
+        agents=largest_use("agent", {key[0] or "-": sums for key, sums in by_agent.items()}),
         tasks=of_tasks,
-        days=[_spent(day, sums) for day, sums in by_day.items()],
+        days=[use_of("day", day, sums) for day, sums in by_day.items()],
         waiting=[_task(each, redact) for each in waiting],
         waiting_count=counts["queued"],
         ended=[_task(each, redact) for each in ended],
@@ -177,14 +177,3 @@ def _task(task: Task, redact: Callable[[str], str]) -> TaskFacts:
         actual_tokens=task.actual_tokens,
         actual_usd=task.actual_usd,
     )
-
-
-def _spent(key: str, sums: Sums) -> ReportedUsage:
-    usd = None if sums.unpriced else sums.usd
-    return ReportedUsage(key=key, requests=sums.requests, tokens=sums.tokens, usd=usd, estimated=sums.estimated)
-
-
-def _largest(found: Mapping[str, Sums]) -> list[ReportedUsage]:
-    """Return all of them, the largest first."""
-    made = [_spent(key, sums) for key, sums in found.items()]
-    return sorted(made, key=lambda each: (-each.tokens, each.key))

@@ -10,21 +10,8 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from bot.config.reports import Kind
-from bot.read_models.limits import WindowPace
+from bot.read_models.limits import UsageRow, WindowPace
 from budget.amounts import Unit
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReportedUsage:
-    """The use of one agent, task or day."""
-
-    key: str
-    requests: int
-    tokens: int
-    usd: float | None
-    """None: the price of some of it is unknown."""
-    estimated: int = 0
-    """Number of requests for which the provider reported no use."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +82,7 @@ class ProjectFacts:
     """The use and the topics of one project in the report's period."""
 
     name: str
-    spent: ReportedUsage
+    spent: UsageRow
     opened: int
     ended: Mapping[str, int]
     """Number of topics that ended: by `merge`, `keep`, `discard`, or `closed` before they began."""
@@ -114,13 +101,11 @@ class ReportFacts:
     begin: float
     """Start of the report's period; `end` is exclusive."""
     end: float
-    total: ReportedUsage | None = None
-    agents: Sequence[ReportedUsage] = ()
-    tasks: Sequence[ReportedUsage] = ()
-    """The key is the task's id."""
+    total: UsageRow | None = None
+    agents: Sequence[UsageRow] = ()
+    tasks: Sequence[UsageRow] = ()
     projects: Sequence[ProjectFacts] = ()
-    days: Sequence[ReportedUsage] = ()
-    """The key is the day, like 2026-11-20."""
+    days: Sequence[UsageRow] = ()
     behind: str | None = None
     """Why the use is incomplete, as a sentence."""
     windows: Sequence[WindowPace] = ()

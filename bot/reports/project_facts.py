@@ -12,13 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.agents.services import AgentServices
 from bot.config.projects import profile_of
 from bot.read_models.limits import WindowPace
-from bot.reports.model import BudgetLeft, ProjectFacts, ReportedUsage
+from bot.reports.model import BudgetLeft, ProjectFacts
 from bot.spending.limit_lines import lines_of
+from bot.spending.limits_loader import use_of
 from budget.scope_names import PROJECT_PROFILE
 from database.queries.chat import topics
 from database.queries.operations import posted_reports
 from database.queries.spending import usage_queries
-from database.queries.spending.usage_queries import Sums
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +109,7 @@ async def load(
     found = [
         ProjectFacts(
             name=name,
-            spent=_usage(name, spent.get(name, usage_queries.NOTHING)),
+            spent=use_of("project", name, spent.get(name, usage_queries.NOTHING)),
             opened=opened.get(name, 0),
             ended={outcome: count for (project, outcome), count in ended.items() if project == name},
             waiting=waiting[name],
@@ -118,8 +118,3 @@ async def load(
         for name in names
     ]
     return sorted(found, key=lambda each: (-each.spent.tokens, each.name))
-
-
-def _usage(name: str, sums: Sums) -> ReportedUsage:
-    usd = None if sums.unpriced else sums.usd
-    return ReportedUsage(key=name, requests=sums.requests, tokens=sums.tokens, usd=usd, estimated=sums.estimated)

@@ -11,8 +11,8 @@ from typing import Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from bot.commands.syntax import command_line
-from bot.read_models.limits import WindowPace
-from bot.reports.model import AgentFacts, BudgetLeft, Down, ProjectFacts, ReportedUsage, ReportFacts, TaskFacts
+from bot.read_models.limits import UsageRow, WindowPace
+from bot.reports.model import AgentFacts, BudgetLeft, Down, ProjectFacts, ReportFacts, TaskFacts
 from bot.reports.threshold_alerts import Crossing
 from bot.spending.limits_text import seen_words
 from bot.text import markdown
@@ -118,11 +118,11 @@ def _spent(facts: ReportFacts) -> Iterator[str]:
         f"request{'' if total.requests == 1 else 's'}.{estimated}"
     )
     if facts.days:
-        yield _spent_table("day", facts.days, [each.key for each in facts.days])
-    yield _spent_table("agent", facts.agents, [markdown.one_line(each.key, 40) for each in facts.agents])
+        yield _spent_table("day", facts.days, [each.name for each in facts.days])
+    yield _spent_table("agent", facts.agents, [markdown.one_line(each.name, 40) for each in facts.agents])
     if facts.tasks:
         names = dict(facts.names)
-        shown = [_task_name(each.key, names.get(each.key)) for each in facts.tasks[:ROWS]]
+        shown = [_task_name(each.name, names.get(each.name)) for each in facts.tasks[:ROWS]]
         yield _spent_table("task", facts.tasks, shown)
 
 
@@ -159,7 +159,7 @@ def _task_name(task_id: str, text: str | None) -> str:
     return code if text is None else f"{code} {markdown.code(text)}"
 
 
-def _spent_table(key: str, spent: Sequence[ReportedUsage], names: Sequence[str]) -> str:
+def _spent_table(key: str, spent: Sequence[UsageRow], names: Sequence[str]) -> str:
     rows = [
         (name, amounts.tokens(each.tokens), amounts.money(each.usd))
         for name, each in zip(names[:ROWS], spent[:ROWS], strict=True)

@@ -75,6 +75,9 @@ async def _look(paths: Paths, folder: Path) -> FleetAgent | None:
         last_change=at,
     )
     working = status is not None and seen.state in {"working", "waiting"}
+    activity, since = (status.activity, status.turn_started_at) if status is not None and working else (None, None)
+    if status is not None and status.terminal_by is not None:
+        activity, since = f"handed over to {status.terminal_by}", status.terminal_since
     return FleetAgent(
         name=spec.agent,
         role=spec.role,
@@ -85,8 +88,8 @@ async def _look(paths: Paths, folder: Path) -> FleetAgent | None:
         seen=Provenance(source=seen.evidence, at=seen.evidence_at),
         detail=seen.detail and _redact(seen.detail),
         detail_since=seen.detail_since,
-        activity=_redact(status.activity) if status is not None and working and status.activity else None,
-        activity_since=status.turn_started_at if status is not None and working else None,
+        activity=_redact(activity) if activity else None,
+        activity_since=since,
         session=None if status is None else status.session,
         turns=None if status is None else status.turns,
         turn_started_at=None if status is None else status.turn_started_at,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from bot.auth.permission import ADMIN, OPERATOR, VIEWER
 from bot.commands.argument_types import AgentName, BudgetScope, Duration, RoleName, RuntimeName
 from bot.commands.registry import Reply, command
+from bot.commands.syntax import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,7 +117,14 @@ async def _is_set(services: PacingServices, arguments: Mapping[str, Any]) -> Non
     await check_clear(services, arguments["scope"], window=arguments["window"])
 
 
-@command("budget clear", permission=ADMIN, help_section="budget", confirm=True, check=_is_set)
+@command(
+    "budget clear",
+    permission=ADMIN,
+    help_section="budget",
+    confirm=True,
+    undo=f"{command_line('budget set')} sets it again.",
+    check=_is_set,
+)
 async def budget_clear(ctx: Context[PacingServices], scope: BudgetScope, *, window: str | None = None) -> Reply:
     """Remove the limits that were set by command for a scope. Those from the files apply again.
 
@@ -211,7 +219,13 @@ async def restore(ctx: Context[PacingServices], name: AgentName) -> Reply:
     return await restore_agent(ctx, name)
 
 
-@command("estop", permission=OPERATOR, help_section="budget", confirm="clear")
+@command(
+    "estop",
+    permission=OPERATOR,
+    help_section="budget",
+    confirm="clear",
+    undo=f"{command_line('estop')} stops all agents again.",
+)
 async def estop(ctx: Context[PacingServices], *, clear: bool = False) -> Reply:
     """Emergency stop: close all agents' egress at once, without asking, until an admin clears it.
 

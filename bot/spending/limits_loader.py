@@ -25,6 +25,7 @@ from bot.read_models.limits import (
     LimitLine,
     LimitsModel,
     OverruledLimit,
+    UsageKey,
     UsageRow,
     WindowPace,
 )
@@ -194,19 +195,19 @@ async def _usage(tx: AsyncConnection, since: float) -> tuple[UsageRow, ...]:
         sums: dict[str, Sums] = {}
         for key, each in found.items():
             sums[key[place]] = sums.get(key[place], usage_queries.NOTHING) + each
-        made = [
-            UsageRow(
-                by=by,
-                name=name,
-                requests=each.requests,
-                tokens=each.tokens,
-                usd=None if each.unpriced else each.usd,
-                estimated=each.estimated,
-            )
-            for name, each in sums.items()
-        ]
-        rows += sorted(made, key=lambda row: (-row.tokens, row.name))[:_ROWS]
+        rows += largest_use(by, sums)[:_ROWS]
     return tuple(rows)
+
+
+def largest_use(by: UsageKey, found: Mapping[str, Sums]) -> list[UsageRow]:
+    """Return the use by name, the largest first."""
+    return sorted((use_of(by, name, sums) for name, sums in found.items()), key=lambda row: (-row.tokens, row.name))
+
+
+def use_of(by: UsageKey, name: str, sums: Sums) -> UsageRow:
+    """Return the use under one name."""
+    usd = None if sums.unpriced else sums.usd
+    return UsageRow(by=by, name=name, requests=sums.requests, tokens=sums.tokens, usd=usd, estimated=sums.estimated)
 
 
 async def _accounts(

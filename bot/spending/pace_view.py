@@ -9,10 +9,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from bot.commands.syntax import command_line
-from bot.read_models.limits import LimitsModel, PaceHold, WindowPace, WindowProjection
+from bot.read_models.limits import LimitLine, LimitsModel, PaceHold, WindowPace, WindowProjection
 from bot.spending.budget_view import pace_json, rounded
 from bot.spending.limits_text import authorized_words, outlook_words, overruled_words, reset_words, seen_words
-from bot.text import markdown
+from bot.text import markdown, timestamps
 from bot.text.timestamps import timestamp
 from budget import amounts
 from budget.scope_names import shown_scope
@@ -25,15 +25,21 @@ _EVEN = 0.005
 
 def pace_text(model: LimitsModel) -> str:
     """Return the answer of `pace`."""
+    if not model.pace_known:
+        return _text_without_pace(model)
     return "\n\n".join([_text(model), *map(overruled_words, model.overruled)])
 
 
 def paces_json(model: LimitsModel) -> dict[str, Any]:
-    """Return the windows as ``pace --json`` prints them."""
+    """Return the windows as ``pace --json`` prints them. Unknown values are None."""
+    known = model.pace_known
+    windows = map(window_json, model.windows) if known else map(_json_without_pace, model.lines)
     return {
-        "windows": [window_json(each) for each in model.windows],
-        "waiting": dict(model.waiting),
-        "spread": "even" if model.spread else "off",
+        "windows": list(windows),
+        "waiting": dict(model.waiting) if known else None,
+        "spread": ("even" if model.spread else "off") if known else None,
+        "evidence": model.counted.source,
+        "seen_at": timestamp(model.at if model.counted.at is None else model.counted.at),
     }
 
 
@@ -163,3 +169,66 @@ def _against(window: WindowPace) -> str:
         off = amounts.amount(abs(window.ahead), window.unit)
         where = f"{off} ahead of the line" if window.ahead > 0 else f"{off} behind the line"
     return f"{where} ({amounts.amount(window.line, window.unit)} now)."
+
+
+# --- without the orchestrator -----------------------------------------------------------------------------------------
+
+
+def _json_without_pace(line: LimitLine) -> dict[str, Any]:
+    window = WindowPace(
+        key=_key(line),
+        scope=line.scope,
+        unit=line.unit,
+        limit=line.limit,
+        used=line.used,
+        reserved=line.reserved,
+        at_least=line.at_least,
+        seen_at=_seen_at(line),
+        resets_at=line.resets_at,
+    )
+    unknown = {"line": None, "authorized": None, "words_ahead": None, "begins_at": None, "holds": None}
+    return {**window_json(window), "reset_confidence": line.reset_source, **unknown}
+
+
+def _key(line: LimitLine) -> str:
+    """Return the key that the window of a limit has while Muster runs."""
+    whose = line.scope if line.agent is None else f"agent:{line.agent}"
+    if line.unit != "share":
+        return f"{whose}/{line.unit}/{line.window or 'all'}"
+    return f"{whose}/{line.window}" if line.kind == "quota" else f"{whose}/share/account:{line.window}"
+
+
+def _seen_at(line: LimitLine) -> float | None:
+    return line.known.at if line.seen_at is None else line.seen_at
+
+
+def _text_without_pace(model: LimitsModel) -> str:
+    if not model.lines:
+        return "No limit is known without Muster."
+    lines = sorted(model.lines, key=_least_share, reverse=True)
+    parts = [_window_without_pace(each, model) for each in lines[:_WINDOWS]]
+    if len(lines) > _WINDOWS:
+        parts.append(f"{len(lines) - _WINDOWS:,} more windows, with less use.")
+    return "\n\n".join(parts)
+
+
+def _least_share(line: LimitLine) -> float:
+    return (line.used or line.at_least or 0.0) / line.limit if line.limit > 0 else 0.0
+
+
+def _window_without_pace(line: LimitLine, model: LimitsModel) -> str:
+    seen, limit = _seen_at(line), amounts.amount(line.limit, line.unit)
+    ago = "" if seen is None or seen >= model.at else f", as known {markdown.span(model.at - seen)} ago"
+    if line.used is not None:
+        used = f"{amounts.amount(line.used, line.unit)} of {limit} used{ago}"
+    elif line.at_least is not None:
+        used = f"At least {amounts.amount(line.at_least, line.unit)} of {limit} used{ago}"
+    else:
+        used = f"What is used of {limit} is not known{ago.replace('as known', 'last seen')}"
+    name = f"**{markdown.one_line(named(_key(line)), 60)}**"
+    if line.window is None:
+        return f"{name}\n{used}. It has no end, and no line."
+    resets = "at an unknown time"
+    if line.resets_at is not None:
+        resets = timestamps.shown(line.resets_at, ZoneInfo(model.zone), model.at)
+    return f"{name}\n{used}. Its line is unknown.\nIt resets {resets}."

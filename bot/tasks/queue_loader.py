@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Final
 
+from bot.config.schema import Settings
 from bot.read_models.tasks import TaskLine, TasksModel
+from bot.tasks.state_machine import weighed
 from bot.tasks.step_services import TaskStepServices
 from database.queries import tasks
+from database.queries.spending import usage_queries
+from database.queries.spending.usage_queries import Sums
+from database.queries.task_states import LIVE
 from database.queries.tasks import Task
 
-#: Maximum number of open tasks, and of ended ones.
+#: Maximum number of open tasks.
 _OPEN: Final = 200
+#: Maximum number of ended ones in a document.
 _ENDED: Final = 50
+_COLUMNS: Final = tuple(each.name for each in fields(TaskLine) if each.name in Task.__dataclass_fields__)
 
 
-async def load(services: TaskStepServices) -> TasksModel:
+async def load(services: TaskStepServices, *, ended_since: float = 0.0, most_ended: int = _ENDED) -> TasksModel:
     """Return the tasks that have not ended, and the last that did.
+
+    Args:
+        services: the services.
+        ended_since: leave out tasks that ended before, in seconds since the epoch.
+        most_ended: the maximum number of ended tasks.
 
     Raises:
         RegisterError: the register cannot be used.
     """
     async with services.store.read() as tx:
         found = await tasks.listing(tx, limit=_OPEN + 1)
-        over = await tasks.last_ended(tx, limit=_ENDED)
+        over = await tasks.last_ended(tx, since=ended_since, limit=most_ended) if most_ended else []
         counts = await tasks.counts(tx)
+        used = await usage_queries.by_task(tx, [task.id for task in found if task.state in LIVE])
     return TasksModel(
-        open=tuple(_line(each) for each in found[:_OPEN]),
-        ended=tuple(_line(each) for each in over),
+        open=tuple(line_of(each, used.get(each.id), services.settings) for each in found[:_OPEN]),
+        ended=tuple(line_of(each) for each in over),
         counts=dict(counts.by_state),
         more=len(found) > _OPEN,
     )
 
 
-def _line(task: Task) -> TaskLine:
-    return TaskLine(**{name: getattr(task, name) for name in TaskLine.__dataclass_fields__})
+def line_of(task: Task, used: Sums | None = None, settings: Settings | None = None) -> TaskLine:
+    """Return one task; `used` is what it used so far, which `settings` weigh."""
+    values = {name: getattr(task, name) for name in _COLUMNS}
+    if used is not None and settings is not None and task.state in LIVE:
+        tokens, usd = weighed(settings, used)
+        values |= {"used_tokens": tokens, "used_usd": usd}
+    return TaskLine(**values)

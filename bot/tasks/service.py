@@ -16,7 +16,8 @@ from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.messaging.thread_owners import agent_of
 from bot.pacing import wait_text
-from bot.tasks import state_machine, submission_policy, wait_reasons
+from bot.read_models import codec
+from bot.tasks import queue_loader, state_machine, submission_policy, wait_reasons
 from bot.tasks import text as task_words
 from bot.tasks.lookup import find
 from bot.tasks.step_services import TaskStepServices
@@ -44,6 +45,8 @@ from scheduler.dispatch.task_history import pasts
 LONGEST = 100_000
 #: Period in seconds that `tasks --all` covers.
 LOOK_BACK_S = 7 * 86_400.0
+#: Maximum number of ended tasks that it shows.
+_MOST_ENDED = 200
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,29}")
 
 
@@ -230,7 +233,7 @@ async def add(
             f" You asked for the urgency {wanted}; what an agent of your role asks for is {task.urgency} at most, so "
             f"it is {task.urgency}. If it cannot wait, ask your operator, who can say that it is {wanted}."
         )
-    return Reply(said, task_words.data(task, services.timestamp, services.redact))
+    return Reply(said, task_words.task_json(codec.masked(queue_loader.line_of(task), services.redact)))
 
 
 #: Reason for waiting of a task that was not examined yet, because it is new or others are before it.
@@ -357,18 +360,11 @@ async def _here(ctx: Context[TaskStepServices], rows: Sequence[AgentRow]) -> Age
 async def listing(ctx: Context[TaskStepServices], *, all: bool) -> Reply:
     services = ctx.services
     now, zone = services.clock(), services.settings.timezone
-    async with services.store.read() as tx:
-        found = await tasks.listing(tx, all=all, since=now - LOOK_BACK_S)
-        counts = await tasks.counts(tx)
-        used = await usage_queries.by_task(tx, [task.id for task in found if task.state in LIVE])
-    data = [task_words.data(task, services.timestamp, services.redact) for task in found]
-    if not found:
-        more = "" if all else f" {command_line('tasks --all')} shows those that ended."
-        return Reply(f"No task waits or is under way.{more}", data)
-    so_far = {task_id: state_machine.weighed(services.settings, each) for task_id, each in used.items()}
-    head = task_words.counted(counts)
-    shown = task_words.table(found, services.redact, so_far, now, zone)
-    return Reply("\n\n".join(filter(None, (head, shown))), data)
+    most = _MOST_ENDED if all else 0
+    model = await queue_loader.load(services, ended_since=now - LOOK_BACK_S, most_ended=most)
+    model = codec.masked(model, services.redact)
+    text = task_words.queue_text(model, now, zone, ended=all)
+    return Reply(text, [task_words.task_json(each) for each in (*model.open, *model.ended)])
 
 
 async def show(ctx: Context[TaskStepServices], wanted: str | None) -> Reply:
@@ -379,11 +375,11 @@ async def show(ctx: Context[TaskStepServices], wanted: str | None) -> Reply:
         ahead = await tasks.ahead(tx, task)
         used = await usage_queries.by_task(tx, [task.id])
     now, zone = services.clock(), services.settings.timezone
+    line = queue_loader.line_of(task, used.get(task.id), services.settings)
     text = task_words.whole(task, services.redact, steps, ahead, now, zone)
-    if task.state in LIVE and task.id in used:
-        tokens, usd = state_machine.weighed(services.settings, used[task.id])
-        text += f"\n\nUsed so far: {task_words.cost(tokens, usd)}."
-    data = task_words.data(task, services.timestamp, services.redact)
+    if line.used_tokens is not None:
+        text += f"\n\nUsed so far: {task_words.cost(line.used_tokens, line.used_usd)}."
+    data = task_words.task_json(codec.masked(line, services.redact))
     data["steps"] = [
         {
             "at": services.timestamp(step.at),

@@ -8,12 +8,13 @@ from typing import Any
 
 from bot.commands.syntax import command_line
 from bot.pacing.wait_text import when
+from bot.read_models.tasks import TaskLine, TasksModel
 from bot.text import markdown, timestamps
 from budget import amounts
 from budget.dispatch import next_task
 from budget.dispatch.next_task import TaskWait
 from core.redaction import beginning
-from database.queries.tasks import Task, TaskCounts, TaskStep
+from database.queries.tasks import Task, TaskStep
 
 #: Prefix of the identities of agents (bot.interfaces.mcp.server).
 AGENT = next_task.AGENT
@@ -33,8 +34,8 @@ _MARKS = {
 _TITLE_MARKS = {**_MARKS, "dispatched": "⚙️", "waiting": "✋"}
 _SHAPE = (
     "id", "kind", "text", "state", "role", "agent", "assigned", "urgency", "operator", "why", "reason", "attempt",
-    "retries", "parent", "estimate", "projected_tokens", "projected_usd", "actual_tokens", "actual_usd", "summary",
-    "runtime", "model", "account",
+    "retries", "parent", "estimate", "projected_tokens", "projected_usd", "used_tokens", "used_usd", "actual_tokens",
+    "actual_usd", "summary", "runtime", "model", "account",
 )  # fmt: skip
 _TIMES = ("look_at", "deadline", "created_at", "dispatched_at", "started_at", "ended_at")
 
@@ -84,7 +85,7 @@ def named(task: Task, redact: Callable[[str], str]) -> str:
     return f"{markdown.code(task.id)} ({gist(task, redact)})"
 
 
-def target(task: Task) -> str:
+def target(task: Task | TaskLine) -> str:
     """Return the agent or the role that the task is for."""
     if task.assigned is not None and task.state != "queued":
         return task.assigned
@@ -151,15 +152,13 @@ def closed(task: Task, redact: Callable[[str], str]) -> str:
 # --- for commands ------------------------------------------------------------------------------------------------
 
 
-def data(task: Task, timestamp: Callable[[float | None], str | None], redact: Callable[[str], str]) -> dict[str, Any]:
-    """Return a task as JSON."""
-    found: dict[str, Any] = {name: getattr(task, name) for name in _SHAPE}
-    for name in ("text", "reason", "summary"):
-        found[name] = None if found[name] is None else redact(found[name])
-    return {**found, **{name: timestamp(getattr(task, name)) for name in _TIMES}}
+def task_json(task: TaskLine) -> dict[str, Any]:
+    """Return a task as ``tasks --json`` prints it."""
+    times = {name: timestamps.timestamp(getattr(task, name)) for name in _TIMES}
+    return {**{name: getattr(task, name) for name in _SHAPE}, **times}
 
 
-def state(task: Task, now: float, zone: tzinfo) -> str:
+def state(task: TaskLine, now: float, zone: tzinfo) -> str:
     """Return the task's state in a few words."""
     if task.state != "queued":
         return task.state
@@ -169,31 +168,42 @@ def state(task: Task, now: float, zone: tzinfo) -> str:
     return f"queued: {task.why}{until}"
 
 
-def table(
-    found: Sequence[Task],
-    redact: Callable[[str], str],
-    used: Mapping[str, tuple[float, float]],
-    now: float,
-    zone: tzinfo,
-) -> str:
-    """Return a table of tasks; `used` is the use of live tasks so far (tokens and USD)."""
-    rows = []
-    for task in found:
-        so_far = used.get(task.id)
-        actual = "" if so_far is None else f"{amounts.tokens(so_far[0])} so far"
-        if task.actual_tokens is not None:
-            actual = amounts.tokens(task.actual_tokens)
-        rows.append(
-            (
-                markdown.code(task.id),
-                f"{_MARKS.get(task.state, '')} {state(task, now, zone)}",
-                target(task),
-                gist(task, redact, 40),
-                "" if task.projected_tokens is None else amounts.tokens(task.projected_tokens),
-                actual,
-            )
+def queue_text(model: TasksModel, now: float, zone: tzinfo, *, ended: bool) -> str:
+    """Return the answer of `tasks`.
+
+    Args:
+        model: the queue.
+        now: seconds since the epoch.
+        zone: the operator's time zone.
+        ended: whether tasks that ended were asked for, too.
+    """
+    lines = (*model.open, *model.ended)
+    if not lines:
+        more = "" if ended else f" {command_line('tasks --all')} shows those that ended."
+        return f"No task waits or is under way.{more}"
+    more = "More tasks wait than are shown here." if model.more else ""
+    return "\n\n".join(filter(None, (counted(model.counts), _table(lines, now, zone), more)))
+
+
+def _table(lines: Sequence[TaskLine], now: float, zone: tzinfo) -> str:
+    rows = [
+        (
+            markdown.code(task.id),
+            f"{_MARKS.get(task.state, '')} {state(task, now, zone)}",
+            target(task),
+            markdown.gist(task.text, str, 40),
+            "" if task.projected_tokens is None else amounts.tokens(task.projected_tokens),
+            _used(task),
         )
+        for task in lines
+    ]
     return markdown.table(("task", "state", "for", "what", "projected", "used"), rows)
+
+
+def _used(task: TaskLine) -> str:
+    if task.actual_tokens is not None:
+        return amounts.tokens(task.actual_tokens)
+    return "" if task.used_tokens is None else f"{amounts.tokens(task.used_tokens)} so far"
 
 
 def whole(
@@ -255,7 +265,7 @@ def _because(step: TaskStep, redact: Callable[[str], str]) -> str:
     return f": {markdown.gist(step.reason, redact, 160)}" if step.reason else ""
 
 
-def counted(counts: TaskCounts) -> str:
+def counted(counts: Mapping[str, int]) -> str:
     """Return counts like ``3 running, 2 waiting for you, 14 queued``; empty if there are no tasks."""
     words = (
         ("running", "running"),
@@ -263,4 +273,4 @@ def counted(counts: TaskCounts) -> str:
         ("waiting", "waiting for you"),
         ("queued", "queued"),
     )
-    return ", ".join(f"{counts[name]} {word}" for name, word in words if counts[name])
+    return ", ".join(f"{counts[name]} {word}" for name, word in words if counts.get(name))

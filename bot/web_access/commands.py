@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.auth.permission import VIEWER
+from bot.commands.doors import AT_HOME
 from bot.commands.registry import Checked, Reply, command
+from bot.commands.syntax import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +26,17 @@ async def _shows_the_code(
     return Checked(note=text.question(login, control=bool(arguments["control"])))
 
 
-@command("web login", permission=VIEWER, help_section="web", confirm=True, check=_shows_the_code, informs=True)
+@command(
+    "web login",
+    permission=VIEWER,
+    help_section="web",
+    confirm=True,
+    undo=f"{command_line('web logout')} ends it.",
+    check=_shows_the_code,
+    informs=True,
+    # A browser does not log in another one.
+    doors=AT_HOME | {"chat"},
+)
 async def web_login(ctx: Context[CommandServices], code: str, *, control: bool = False) -> Reply:
     """Log a browser in to the dashboard as yourself. You see which browser it is before you confirm.
 

@@ -61,6 +61,8 @@ class WebSession:
     """None: it was confirmed, and has not come back yet."""
     seen_at: float
     expires_at: float
+    pushes: bool = False
+    """Whether it wants to be told that something waits while no page is open."""
 
 
 def shown_code(code: str) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,11 +24,16 @@ from database.queries.operations.web_sessions import WebSessionRow
 ASK = declare("web.ask")
 OPEN = declare("web.open")
 SEEN = declare("web.seen")
+KEEP = declare("web.keep")
 
 #: The maximum number of codes at a time. More browsers are refused until a code expires.
 MOST_CODES = 100
 #: Seconds between two records of the use of a session.
 _SEEN_EVERY_S = 60.0
+
+
+#: Comments as they are kept.
+CommentRows: TypeAlias = Sequence[Mapping[str, str | float]]
 
 
 class TooManyCodes(UserError):
@@ -118,6 +124,43 @@ class WebAccess:
                 await web_sessions.change(tx, row.id, only=("open",), seen_at=now)
         return _session(row)
 
+    # --- what is kept with a session -------------------------------------------------------------------------------
+
+    async def comments(self, session_id: str) -> CommentRows:
+        """Return the comments that a browser collected and did not send."""
+        async with self.store.read() as tx:
+            row = await web_sessions.get(tx, session_id)
+        return () if row is None or row.comments is None else row.comments
+
+    async def keep_comments(self, session_id: str, changed: Callable[[CommentRows], CommentRows | None]) -> None:
+        """Replace a browser's comments by what `changed` makes of them. Two of its tabs may do so at a time."""
+        async with self.store.write(KEEP) as tx:
+            row = await web_sessions.held(tx, session_id)
+            if row is not None and row.state == "open":
+                await web_sessions.change(tx, row.id, only=("open",), comments=changed(row.comments or ()))
+
+    async def keep_push(self, session_id: str, push: Mapping[str, str] | None) -> None:
+        """Keep where a browser's push service takes pushes; None ends them."""
+        kept = None if push is None else {**push, "at": self.clock()}
+        async with self.store.write(KEEP) as tx:
+            await web_sessions.change(tx, session_id, only=("open",), push=kept)
+
+    async def pushed(self) -> list[tuple[WebSession, Mapping[str, str | float]]]:
+        """Return the sessions that want pushes, each with where its push service takes them."""
+        now = self.clock()
+        async with self.store.read() as tx:
+            rows = await web_sessions.pushed(tx, now, seen_after=now - self.idle_s)
+        return [(_session(row), row.push) for row in rows if row.push is not None]
+
+    async def push_told(self, session_id: str, endpoint: str, at: float | None) -> None:
+        """Note that a browser was told at `at`, or with None that its push service knows it no more."""
+        async with self.store.write(KEEP) as tx:
+            row = await web_sessions.held(tx, session_id)
+            # It may have subscribed again meanwhile.
+            if row is not None and row.push is not None and row.push["endpoint"] == endpoint:
+                push = None if at is None else {**row.push, "at": at}
+                await web_sessions.change(tx, session_id, only=("open",), push=push)
+
     # --- the commands' side ----------------------------------------------------------------------------------------
 
     async def find(self, typed: str) -> BrowserLogin:
@@ -158,7 +201,7 @@ class WebAccess:
 
     async def end(self, tx: AsyncConnection, session_id: str, by: str) -> bool:
         """End a session; False if it has ended."""
-        ended = {"state": "ended", "ended_at": self.clock(), "ended_by": by}
+        ended = {"state": "ended", "ended_at": self.clock(), "ended_by": by, "comments": None, "push": None}
         return await web_sessions.change(tx, session_id, only=("confirmed", "open"), **ended)
 
     def _lives(self, row: WebSessionRow, now: float) -> bool:
@@ -190,4 +233,5 @@ def _session(row: WebSessionRow) -> WebSession:
         opened_at=row.opened_at,
         seen_at=row.seen_at,
         expires_at=row.expires_at,
+        pushes=row.push is not None,
     )

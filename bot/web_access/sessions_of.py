@@ -42,11 +42,6 @@ async def log_in(ctx: Context[CommandServices], code: str, *, control: bool) -> 
     Raises:
         UserError: no browser shows it, or the requester cannot have a session.
     """
-    if ctx.door == "web":
-        raise UserError(
-            f"A browser does not log in another one. Write {command_line('web login CODE')} in a chat room or a shell.",
-            code="web.not_here",
-        )
     if ctx.through is not None:
         raise NotPermitted(
             f"You have your permission as one of {markdown.code(ctx.through)}. The dashboard cannot ask your chat "

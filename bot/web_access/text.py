@@ -47,6 +47,7 @@ def sessions_as_json(
             "id": each.id,
             "identity": each.identity,
             "control": each.control,
+            "pushes": each.pushes,
             "browser": each.browser,
             "address": each.address,
             "opened_at": timestamp(each.opened_at),

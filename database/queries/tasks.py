@@ -309,20 +309,18 @@ async def with_threads(tx: AsyncConnection, *, since: float, limit: int = 500) -
     return await Task.every(tx, found)
 
 
-async def listing(tx: AsyncConnection, *, all: bool = False, since: float = 0.0, limit: int = 200) -> list[Task]:
-    """Return what `tasks` shows: those that are not over, oldest first; with `all`, also those that ended since
-    then."""
-    still_open = tasks.c.state.in_(OPEN)
-    shown = or_(still_open, and_(tasks.c.state.in_(ENDED), tasks.c.ended_at >= since)) if all else still_open
+async def listing(tx: AsyncConnection, *, limit: int = 200) -> list[Task]:
+    """Return the tasks that are not over, oldest first."""
     # Those that agents have come before those that wait, however many wait.
     rank = case((tasks.c.state == "queued", 1), else_=0)
-    found = select(tasks).where(shown).order_by(rank, tasks.c.seq).limit(limit)
+    found = select(tasks).where(tasks.c.state.in_(OPEN)).order_by(rank, tasks.c.seq).limit(limit)
     return await Task.every(tx, found)
 
 
-async def last_ended(tx: AsyncConnection, *, limit: int) -> list[Task]:
-    """Return the tasks that ended last, newest first."""
-    over = select(tasks).where(tasks.c.state.in_(ENDED)).order_by(tasks.c.ended_at.desc(), tasks.c.seq.desc())
+async def last_ended(tx: AsyncConnection, *, limit: int, since: float = 0.0) -> list[Task]:
+    """Return the tasks that ended last, at or after `since`, newest first."""
+    where = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= since)
+    over = select(tasks).where(*where).order_by(tasks.c.ended_at.desc(), tasks.c.seq.desc())
     return await Task.every(tx, over.limit(limit))
 
 

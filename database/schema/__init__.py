@@ -17,7 +17,7 @@ from database.schema.agents import (
     tool_calls,
 )
 from database.schema.chat import cursors, inbox, outbox, strangers, thread_owners, titles
-from database.schema.commands import audit, command_runs, command_steps, operators
+from database.schema.commands import audit, audit_anchors, command_runs, command_steps, operators
 from database.schema.forge import forge_cursors, forge_events, forge_orders, issue_runs, issue_wakes
 from database.schema.installation import leases, restores
 from database.schema.limits_and_pacing import (
@@ -34,6 +34,7 @@ from database.schema.runs import runs
 from database.schema.table_base import metadata
 from database.schema.tasks import fair_queues, task_events, tasks
 from database.schema.topics import topic_words, topics
+from database.schema.traces import trace_positions, trace_waiting
 from database.schema.usage_ledger import ledger, ledger_positions, quota, quota_history, spending
 from database.schema.web import web_sessions
 
@@ -44,6 +45,7 @@ __all__ = [
     "approval_rules",
     "approvals",
     "audit",
+    "audit_anchors",
     "authorizations",
     "budgets",
     "command_runs",
@@ -88,5 +90,7 @@ __all__ = [
     "tool_calls",
     "topic_words",
     "topics",
+    "trace_positions",
+    "trace_waiting",
     "web_sessions",
 ]

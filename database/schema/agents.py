@@ -68,6 +68,7 @@ agent_messages = table(
     Column("give_up_at", Float, nullable=False),
 )
 Index("ix_agent_messages_agent", agent_messages.c.agent, agent_messages.c.state)
+Index("ix_agent_messages_turn", agent_messages.c.agent, agent_messages.c.turn)
 Index("ix_agent_messages_event", agent_messages.c.connector, agent_messages.c.event_id)
 
 #: Permission requests of runtimes. Bound to the incarnation of the agent host, the session, the request and its digest.

@@ -1,6 +1,6 @@
 """Browsers that are, were or want to be logged in to the dashboard."""
 
-from sqlalchemy import Boolean, Column, Float, Index
+from sqlalchemy import JSON, Boolean, Column, Float, Index
 
 from database.schema.table_base import table
 from database.schema.text_types import String
@@ -22,6 +22,10 @@ web_sessions = table(
     Column("expires_at", Float, nullable=False),  # of the code, then of the session
     Column("ended_at", Float),
     Column("ended_by", String),
+    # Comments on lines that were not sent: [{id, agent, file, where, quoted, words, at}].
+    Column("comments", JSON(none_as_null=True)),
+    # Where its push service takes what waits: {endpoint, p256dh, auth, at}.
+    Column("push", JSON(none_as_null=True)),
 )
 Index("ix_web_sessions_code", web_sessions.c.code_hash)
 Index("ix_web_sessions_state", web_sessions.c.state)

@@ -59,6 +59,9 @@ class HostStatus:
     turns: int = 0
     position: JournalPosition = JournalPosition()  # noqa: RUF009 - it is frozen
     writable: bool = True
+    terminal_by: str | None = None
+    """Who has its conversation in a terminal; None: it runs under Muster."""
+    terminal_since: float | None = None
     detail: str | None = None
 
     @classmethod
@@ -319,9 +322,7 @@ class AgentLink:
         reader = link._reader
         try:
             # From here on the lines are read here, not by the link.
-            link._receiving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await link._receiving
+            await link._stop_receiving()
             request = {
                 "id": 0,
                 "method": "follow",
@@ -339,6 +340,38 @@ class AgentLink:
                         yield entry
         finally:
             await link.aclose()
+
+    @classmethod
+    async def hand_over(
+        cls, path: str | Path, params: Mapping[str, object]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Order `hand_over`, and return the connection on which frames follow, once the terminal program runs.
+
+        `fleet.control.terminal_link` is what speaks them.
+        """
+        link = await cls.connect(path)
+        try:
+            # From here on the lines are read here, not by the link.
+            await link._stop_receiving()
+            link._writer.write(_line({"id": 0, "method": "hand_over", "params": params}))
+            try:
+                await link._writer.drain()
+                answer = await _read(link._reader)
+            except (OSError, ValueError):
+                answer = None
+            if answer is None:
+                raise AgentUnreachable("The agent host went away.")
+            if "error" in answer:
+                raise _refusal(answer["error"])
+        except BaseException:
+            await link.aclose()
+            raise
+        return link._reader, link._writer
+
+    async def _stop_receiving(self) -> None:
+        self._receiving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._receiving
 
     async def lost(self) -> None:
         """Return once nothing more can be asked over this connection."""

@@ -13,7 +13,7 @@ from typing import Any
 #: Spoken on the control socket. Raised when a method or a field changes its meaning; additions leave it.
 CONTROL_PROTOCOL = 1
 #: Fields that JSON has as lists.
-_LISTS = ("command", "removal", "child_names", "withdrawn", "grants", "tools", "mcp_servers", "viewer")
+_LISTS = ("command", "removal", "child_names", "withdrawn", "grants", "tools", "mcp_servers", "viewer", "terminal")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +79,10 @@ class AgentSpec:
     runtime can be told so."""
     aside_s: float = 300.0
     """A question on the side that is not answered after so long has failed."""
+
+    terminal: tuple[str, ...] = ()
+    """The command line of the runtime's own terminal program, the sandbox's wrapping included; `{session}` in it
+    becomes the session that it goes on with. Empty: none is known."""
 
     instructions: str = ""
     """What the role says; put before the first prompt of a new session."""

@@ -20,6 +20,7 @@ from fleet.host.acp.update_parser import KnownToolCall, clean
 from fleet.host.aside.side_questions import SideQuestions
 from fleet.host.background_processes import BackgroundWatch
 from fleet.host.background_tasks import BackgroundTasks
+from fleet.host.handover.handovers import Handovers
 from fleet.host.heartbeat import Heartbeat
 from fleet.host.journal_fanout import JournalFanout
 from fleet.host.journal_writer import JournalNotWritable
@@ -73,7 +74,9 @@ class AgentHost:
         self._heartbeat = Heartbeat(chronicle, self.tasks)
         self._background = BackgroundWatch(chronicle.spec.marker)
         self.asides = SideQuestions(chronicle, self.tasks, facts_of=self._facts_of, judge=self.rules.judge)
-        self._life = RuntimeLife(chronicle, on_update=self._updated, on_permission=self._asked)
+        self._life = self._new_life()
+        self._lived = False
+        self.handovers = Handovers(chronicle, self.turns, refused=self._takes_no_order)
         self.finished = False
         self._keeping_rules = asyncio.Lock()
         self._phase = "starting"
@@ -111,15 +114,26 @@ class AgentHost:
         for message in self.spec.withdrawn:
             with contextlib.suppress(JournalNotWritable):
                 await self.turns.withdraw(message)
-        failure = await self._unless_stopped(self._start())
-        if failure is not None:
-            self._enter("failed", failure.reason)
-            await self._life.end(gently=False)
-            await self.chronicle.say(failure, Closing(reason="the runtime did not start"))
-            return
-        if self._stop_reason is None:
-            await self._work()
+        while True:
+            failure = await self._unless_stopped(self._start())
+            if failure is not None:
+                self._enter("failed", failure.reason)
+                await self._life.end(gently=False)
+                await self.chronicle.say(failure, Closing(reason="the runtime did not start"))
+                return
+            if self._stop_reason is None:
+                await self._work()
+            if self._stop_reason is not None or self._life.silent or not self.handovers.due:
+                break
+            await self._hand_over()
+            if self._stop_reason is not None:
+                break
+            self._go_on()
+        self.handovers.refuse("The agent is about to end.", "stopping")
         await self._close()
+
+    def _new_life(self) -> RuntimeLife:
+        return RuntimeLife(self.chronicle, on_update=self._updated, on_permission=self._asked)
 
     def _enter(self, phase: str, detail: str | None = None) -> None:
         self._phase = phase
@@ -132,9 +146,10 @@ class AgentHost:
         state = self.chronicle.state
         first = self.spec.taken_over and self.spec.taken_over not in state.sessions
         known = self.spec.taken_over if first else state.session
-        outcome = await self._life.start(known, taken_over=bool(first))
+        outcome = await self._life.start(known, taken_over=bool(first), goes_on=self._lived)
         if isinstance(outcome, RuntimeFailed):
             return outcome
+        self._lived = True
         self._transcript.listen(outcome.session)
         await asyncio.to_thread(self._background.settle)
         self.turns.serve(self._life)
@@ -166,7 +181,11 @@ class AgentHost:
     async def _work(self) -> None:
         """Turns and heartbeats, until the runtime ends or the agent is to stop."""
         await first_of(
-            self.turns.run(), self._heartbeat.run(self._life), self._until_stopped(), self._life.until_ended()
+            self.turns.run(),
+            self._heartbeat.run(self._life),
+            self._until_stopped(),
+            self.handovers.until_due(),
+            self._life.until_ended(),
         )
 
     async def _until_stopped(self) -> None:
@@ -181,6 +200,36 @@ class AgentHost:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CANCEL_S):
                     await chronicle.pulse.until(lambda: chronicle.state.turn is None)
+
+    def _takes_no_order(self) -> tuple[str, str] | None:
+        """Return why the agent cannot be handed over now, as code and sentence, or None if it can."""
+        if self._stop_reason is not None or self._phase in {"stopping", "failed"}:
+            return "stopping", "The agent is about to end."
+        if self._phase != "idle":
+            return "starting", "Its runtime is just starting."
+        if not self.chronicle.journal.writable:
+            return "not_writable", "Its journal cannot be written."
+        return None
+
+    async def _hand_over(self) -> None:
+        """End the runtime, and let a person's terminal have the conversation until it is given back."""
+        await self.asides.stop()
+        await self._life.end(gently=True)
+        self._phase = "handed over"
+        self._life.noise.tell()
+        self.desk.lose_all()
+        await self.chronicle.say(
+            *cut_off(self.chronicle.state, "It was handed over to a terminal in the middle of it.")
+        )
+        await self.handovers.carry_out(lambda: self._stop_reason is not None and self._stop_now)
+
+    def _go_on(self) -> None:
+        """Be ready to start the runtime again."""
+        self._life.noise.close()
+        self._life = self._new_life()
+        self._heartbeat = Heartbeat(self.chronicle, self.tasks)
+        self._phase = "starting"
+        self.turns.resume()
 
     async def _close(self) -> None:
         """Say how it ended, and end everything that belongs to the agent."""
@@ -210,12 +259,14 @@ class AgentHost:
         state = self._phase
         if state == "idle":
             state = "waiting" if self.desk.waiting else "working" if turn is not None else "idle"
+        elif state == "handed over":
+            state = "working"
         detail = self._detail
         if not journal.writable:
             detail = f"The journal cannot be written ({journal.trouble}): no prompt is started, nothing allowed."
         return {
             "state": state,
-            "runtime_pid": self._life.pid,
+            "runtime_pid": self.handovers.pid or self._life.pid,
             "pinged_at": heartbeat.pinged_at,
             "ping_ms": heartbeat.ping_ms,
             "unanswered_since": heartbeat.unanswered_since,
@@ -230,6 +281,8 @@ class AgentHost:
             "turns": known.turns,
             "position": {"incarnation": journal.position.incarnation, "seq": journal.position.seq},
             "writable": journal.writable,
+            "terminal_by": known.handed_to,
+            "terminal_since": known.handed_at,
             "detail": detail,
         }
 

@@ -20,8 +20,10 @@ from core import unix_sockets
 from core.crash_points import around, declare
 from fleet.control.host_spec import CONTROL_PROTOCOL
 from fleet.control.rules_in_force import digest_of, rules_from_json
+from fleet.control.terminal_frames import TerminalFrame, frame_of, line_of
 from fleet.errors import AgentRefused
 from fleet.host.agent_host import AgentHost
+from fleet.host.handover.orders import order_of, relay
 from fleet.host.journal_writer import JournalNotWritable
 from fleet.host.turn_queue import NOTE_CHARACTERS
 from fleet.journal.events import JournalPosition
@@ -139,6 +141,10 @@ class _Connection:
             task.add_done_callback(self._answered)
             if request[1] == "hello":
                 await asyncio.wait({task})
+            elif request[1] == "hand_over":
+                # What follows on this connection are frames.
+                await asyncio.wait({task})
+                return
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -153,6 +159,9 @@ class _Connection:
             answer = _METHODS.get(method)
             if method == "follow":
                 await self._follow(id_, params)
+                return
+            if method == "hand_over":
+                await self._hand_over(id_, params)
                 return
             if answer is None:
                 raise _Refused("unknown_method", f"There is no method {method[:100]!r}.")
@@ -196,6 +205,29 @@ class _Connection:
             if finished:
                 return
             await rung.wait()
+
+    async def _hand_over(self, id_: Any, params: dict[str, Any]) -> None:
+        try:
+            order = order_of(params)
+        except ValueError as error:
+            raise _Refused("invalid", f"{error}.") from None
+        work = asyncio.ensure_future(self._host.handovers.ask(order))
+        self._host.tasks.hold(work)
+        try:
+            program = await asyncio.shield(work)
+            await self._write({"id": id_, "result": {"session": self._host.chronicle.state.session}})
+            await relay(order, program, receive=self._frame, send=self._send_frame)
+        finally:
+            order.left.set()
+
+    async def _frame(self) -> TerminalFrame | None:
+        line = await self._reader.readline()
+        return frame_of(line) if line.endswith(b"\n") else None
+
+    async def _send_frame(self, frame: TerminalFrame) -> None:
+        # A terminal takes its time, as one that a person stopped (Ctrl-S) does.
+        self._writer.write(line_of(frame))
+        await self._writer.drain()
 
     async def _write(self, message: dict[str, Any]) -> None:
         await self._write_lines([json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"])

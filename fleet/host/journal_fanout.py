@@ -21,6 +21,8 @@ from fleet.host.state import AgentState, carried
 from fleet.journal import reader as journals
 from fleet.journal.events import (
     Event,
+    HandedBack,
+    HandedOver,
     JournalEntry,
     JournalPosition,
     Opened,
@@ -32,7 +34,15 @@ from fleet.journal.events import (
 )
 
 #: With these an agent's status is another.
-_STATE_CHANGES: Final = (RuntimeStarted, TurnStarted, TurnEnded, PermissionAsked, PermissionAnswered)
+_STATE_CHANGES: Final = (
+    RuntimeStarted,
+    TurnStarted,
+    TurnEnded,
+    PermissionAsked,
+    PermissionAnswered,
+    HandedOver,
+    HandedBack,
+)
 
 
 class JournalFanout:

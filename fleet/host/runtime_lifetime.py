@@ -72,12 +72,15 @@ class RuntimeLife:
 
     # --- its beginning --------------------------------------------------------------------------------------------
 
-    async def start(self, known: str | None, *, taken_over: bool = False) -> RuntimeStarted | RuntimeFailed:
+    async def start(
+        self, known: str | None, *, taken_over: bool = False, goes_on: bool = False
+    ) -> RuntimeStarted | RuntimeFailed:
         """Get the runtime to where it takes prompts, or tell why it does not get there.
 
         Args:
             known: the session to go on with, if there was one.
             taken_over: whether it is a person's, which is loaded or nothing.
+            goes_on: whether an earlier life in this agent host had that session.
         """
         try:
             self._process = await RuntimeProcess.start(self._spec)
@@ -94,7 +97,7 @@ class RuntimeLife:
         self._client = AcpClient(transport, on_update=self._on_update, on_permission=self._on_permission)
         try:
             async with asyncio.timeout(self._spec.initialize_timeout_s):
-                ready = await establish(self._client, self._spec, known, taken_over=taken_over)
+                ready = await establish(self._client, self._spec, known, taken_over=taken_over, goes_on=goes_on)
         except TimeoutError:
             return await self._failed(f"The runtime was not ready after {self._spec.initialize_timeout_s:g} s.")
         except RuntimeTrouble as error:

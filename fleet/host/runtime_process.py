@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import os
 import re
 import signal
@@ -52,6 +53,18 @@ def adopt_orphans() -> None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def dying_with(host: int) -> None:
+    """Have the kernel end this process, just forked, when its parent ends.
+
+    Args:
+        host: the parent's process id; this process ends at once if that one is gone already.
+    """
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != host:
+            os._exit(1)
+
+
 class _Streams(asyncio.subprocess.SubprocessStreamProtocol):
     """The pipes of a process, and its end: `asyncio` tells of that only when no one holds the pipes any more, which
     what a runtime leaves behind may do for ever (seen in CPython 3.11)."""
@@ -90,12 +103,6 @@ class RuntimeProcess:
         if spec.way_folder:
             os.makedirs(spec.way_folder, mode=0o700, exist_ok=True)
 
-        def bind_to_host() -> None:
-            if _libc is not None:
-                _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                if os.getppid() != host:
-                    os._exit(1)
-
         loop = asyncio.get_running_loop()
         transport, streams = await loop.subprocess_exec(
             lambda: _Streams(loop),
@@ -107,7 +114,7 @@ class RuntimeProcess:
             env={**spec.environment, process_sweep.VARIABLE: spec.marker},
             start_new_session=True,
             close_fds=True,
-            preexec_fn=bind_to_host,
+            preexec_fn=functools.partial(dying_with, host),
         )
         return cls(asyncio.subprocess.Process(transport, streams, loop), streams.exited, spec)
 

@@ -16,6 +16,8 @@ from fleet.journal.events import (
     Event,
     GrantAdded,
     GrantRevoked,
+    HandedBack,
+    HandedOver,
     JournalEntry,
     MessageEdited,
     MessagePutFirst,
@@ -97,6 +99,10 @@ class AgentState:
     """The id of the question on the side that has no answer yet."""
     asides: Mapping[str, str] = field(default_factory=dict)
     """Outcomes of the last questions on the side, oldest first."""
+    handed_to: str | None = None
+    """Who has its conversation in a terminal; None: it runs under Muster."""
+    handed_at: float | None = None
+    """Since when, in epoch seconds."""
 
     def after(self, entry: JournalEntry) -> AgentState:
         """Return the state once this entry is in the journal."""
@@ -149,6 +155,10 @@ class AgentState:
                 asides = [*((known, end) for known, end in self.asides.items() if known != id_), (id_, outcome)]
                 open_ = None if self.aside == id_ else self.aside
                 return replace(self, aside=open_, asides=dict(asides[-_ASIDES_KEPT:]))
+            case HandedOver(by=by):
+                return replace(self, handed_to=by, handed_at=entry.at)
+            case HandedBack():
+                return replace(self, handed_to=None, handed_at=None)
             case GrantRevoked(digest=digest):
                 return replace(self, grants={k: v for k, v in self.grants.items() if k != digest})
             case _:
@@ -192,6 +202,8 @@ def cut_off(state: AgentState, detail: str) -> list[Event]:
         )
     if state.aside is not None:
         events.append(AsideEnded(id=state.aside, outcome="lost", detail=detail))
+    if state.handed_to is not None:
+        events.append(HandedBack(by=state.handed_to, reason=detail))
     return events
 
 
@@ -210,6 +222,8 @@ def carried(state: AgentState) -> dict[str, Any]:
         "markers": list(state.markers),
         "aside": state.aside,
         "asides": [[id_, outcome] for id_, outcome in state.asides.items()],
+        "handed_to": state.handed_to,
+        "handed_at": state.handed_at,
     }
 
 
@@ -230,6 +244,8 @@ def from_carried(source: Mapping[str, Any]) -> AgentState:
         markers=tuple(source.get("markers", ())),
         aside=source.get("aside"),
         asides={id_: outcome for id_, outcome in source.get("asides", ())},
+        handed_to=source.get("handed_to"),
+        handed_at=source.get("handed_at"),
     )
 
 

@@ -71,6 +71,11 @@ class TurnQueue:
         """Begin no further turn. Messages are still taken."""
         self._paused = True
 
+    def resume(self) -> None:
+        """Begin turns again."""
+        self._paused = False
+        self._chronicle.pulse.ring()
+
     def close(self) -> None:
         """Take no further message."""
         self._closed = True

@@ -297,6 +297,26 @@ class AsideEnded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HandedOver:
+    """The runtime ended, and its own terminal program goes on with the session, for a person at a terminal."""
+
+    KIND: ClassVar[str] = "handed_over"
+    by: str
+    session: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HandedBack:
+    """That terminal program is gone. A `RuntimeStarted` with the same session follows, unless the agent ends."""
+
+    KIND: ClassVar[str] = "handed_back"
+    by: str
+    """Who had it."""
+    reason: str
+    """A sentence: how it ended."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Noise:
     """The runtime printed what is no protocol; counted, with a sample."""
 
@@ -356,6 +376,8 @@ Event: TypeAlias = (
     | TurnEnded
     | AsideAsked
     | AsideEnded
+    | HandedOver
+    | HandedBack
     | Noise
     | Notice
     | Closing

@@ -8,6 +8,7 @@ here, and nowhere else: the folders and the home are made, and the command line 
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -225,7 +226,7 @@ class Assembly:
         instructions = roles.instructions(
             self.planner.roles().get(row.role), entry.prompt if entry is not None else None
         )
-        command = prepared.command
+        command, terminal = prepared.command, prepared.terminal
         door = None
         if self.tools_socket_of is not None and introduction.tools and runtime.tools:
             door = self.tools_socket_of(row.name)
@@ -233,8 +234,8 @@ class Assembly:
         prepared = replace(prepared, readonly=(*prepared.readonly, *settled.readonly, *bridge))
         if sandboxed:
             doors = () if door is None else (door,)
-            command = sandbox.wrap(
-                prepared,
+            wrap = functools.partial(
+                sandbox.wrap,
                 workspace=workspace,
                 home=home,
                 hidden=self.planner.hidden,
@@ -242,6 +243,8 @@ class Assembly:
                 profile=profile,
                 way=way,
             )
+            command = wrap(prepared)
+            terminal = wrap(replace(prepared, command=terminal), terminal=True) if terminal else ()
         return AgentSpec(
             agent=row.name,
             role=row.role,
@@ -271,6 +274,7 @@ class Assembly:
             session_mode=prepared.session_mode,
             aside=runtime.asks,
             aside_meta=prepared.aside_meta,
+            terminal=tuple(terminal),
             taken_over=taken_over,
             resume_session=row.keep_session,
             incarnation_floor=floor,

@@ -7,15 +7,18 @@ the operator's. Nothing here follows links below the home.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from fleet.errors import FleetError
 
+#: Bytes of a file in which keys are set; one that is larger is replaced.
+_LARGEST_NOTED = 4 * 2**20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -33,6 +36,34 @@ def place(home: Path, name: PurePosixPath, content: bytes) -> None:
         with open(descriptor, "wb") as file:
             file.write(content)
         os.rename(part, name.name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def note(home: Path, name: PurePosixPath, keys: Mapping[str, object]) -> None:
+    """Set keys in the JSON object in the file `name` below `home`, and keep its others. What is no object is replaced.
+
+    Raises:
+        FleetError: there is a link or a file where a folder should be.
+    """
+    try:
+        known = json.loads(_content(home, name) or b"{}")
+    except (ValueError, RecursionError):
+        known = {}
+    known = known if isinstance(known, dict) else {}
+    noted = {**known, **keys}
+    if noted != known:
+        place(home, name, json.dumps(noted, indent=2).encode())
+
+
+def _content(home: Path, name: PurePosixPath) -> bytes | None:
+    """Return what a plain file holds, as far as it is not too large; None where there is none."""
+    try:
+        with _folder(home, name.parent, make=False) as folder:
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(name.name, flags, dir_fd=folder)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        return file.read(_LARGEST_NOTED) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
 
 def make_folder(home: Path, name: PurePosixPath) -> None:

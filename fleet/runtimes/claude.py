@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 
-from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, Runtime, RuntimeNeeds, RuntimeRequest
+from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, PLACEHOLDER, Runtime, RuntimeNeeds, RuntimeRequest
 from fleet.tools import SERVER
 
 #: Tokens at which a conversation is compacted when no one says otherwise, and beyond which the larger window is needed.
@@ -13,6 +14,8 @@ _CONTEXT = 200_000
 _READING = ("Read", "Grep", "Glob")
 #: It takes no fewer (Claude Code 2.1).
 _LEAST = 100_000
+#: Characters of a key that it keeps.
+_KEY_END = 20
 
 
 def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
@@ -46,11 +49,32 @@ def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
         },
     }
     reading = {**options, "tools": list(_READING)}
+    # The same as flags, as the adapter itself gives them. Muster's own tools are missing: their server is the client's.
+    terminal = (
+        *("--cli", "--resume", "{session}", "--setting-sources=", "--strict-mcp-config"),
+        *("--permission-mode", "default", "--managed-settings", json.dumps(options["managedSettings"])),
+    )
     return RuntimeNeeds(
         environment=environment,
+        terminal=terminal,
+        noted={".claude/.claude.json": _first_answers(asked.key)},
         session_meta={"claudeCode": {"options": options}},
         aside_meta={"claudeCode": {"options": reading}},
     )
+
+
+def _first_answers(key: str | None) -> dict[str, object]:
+    """Return what its terminal program would ask at its first start, before it shows the conversation. Whether the
+    folder is trusted stays a person's to say.
+
+    Args:
+        key: of its account. The program asks whether to use it, and keeps its end as the answer (Claude Code 2.1). A
+            true key stays out of the home, so then it asks.
+    """
+    answers: dict[str, object] = {"hasCompletedOnboarding": True}
+    if key is not None and key.endswith(PLACEHOLDER):
+        answers["customApiKeyResponses"] = {"approved": [key[-_KEY_END:]], "rejected": []}
+    return answers
 
 
 RUNTIME = Runtime(
@@ -65,6 +89,7 @@ RUNTIME = Runtime(
     answer=_answer,
     session_mode="default",
     unruled_tools="It uses the tools of Muster's own server without asking, and has no other server.",
+    terminal=True,
     login=("--cli", "auth", "login", "--claudeai"),
     login_file=".claude/.credentials.json",
     hints={

@@ -49,7 +49,22 @@ def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
             code="account.no_credential",
         )
     environment["CODEX_CONFIG"] = json.dumps(config)
-    return RuntimeNeeds(environment=environment, readonly=(PRELOADED,))
+    # Its terminal program does not read `CODEX_CONFIG`. It would ask whether the folder is trusted, and then obey the
+    # folder's own configuration, which may start programs and choose its approvals.
+    projects = {str(asked.workspace): {"trust_level": "untrusted"}}
+    settings = {**config, "projects": projects, "check_for_update_on_startup": False}
+    flags = [word for name, value in settings.items() for word in ("-c", f"{name}={_toml(value)}")]
+    return RuntimeNeeds(
+        environment=environment, terminal=("cli", "resume", *flags, "--", "{session}"), readonly=(PRELOADED,)
+    )
+
+
+def _toml(value: object) -> str:
+    """Return a value as TOML writes it in a line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+    # Both write strings, numbers and truth alike.
+    return json.dumps(value, ensure_ascii=False)
 
 
 RUNTIME = Runtime(
@@ -63,6 +78,7 @@ RUNTIME = Runtime(
     providers=("openai",),
     answer=_answer,
     session_mode="read-only",
+    terminal=True,
     login=("cli", "login"),
     login_file=".codex/auth.json",
     folders=(".codex",),

@@ -12,6 +12,8 @@ Provider: TypeAlias = Literal["anthropic", "openai"]
 #: What is loaded into, or started in place of, programs that cannot be told otherwise.
 PRELOADED = Path(__file__).parents[1] / "preload"
 
+#: How a key ends that is none: the egress holds the true one.
+PLACEHOLDER = "placeholder"
 #: To say how to install what npm installs.
 NODE = "It needs Node.js 20 or newer."
 #: What runtimes say when they have no valid login (patterns for `Runtime.hints`).
@@ -70,6 +72,11 @@ class RuntimeNeeds:
     session_meta: Mapping[str, Any] = field(default_factory=dict)
     aside_meta: Mapping[str, Any] = field(default_factory=dict)
     """The same for a session that may only read."""
+    terminal: tuple[str, ...] = ()
+    """Arguments of its own terminal program; `{session}` in them becomes the session that it goes on with. Only of a
+    runtime with `Runtime.terminal`."""
+    noted: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Keys that are set in JSON files in its home at every start, such as answers to its questions at a first one."""
     readonly: tuple[Path, ...] = ()
     locked: Mapping[str, bytes] = field(default_factory=dict)
     """Files in its home, with what stands in them; as `Runtime.locked`, for this agent."""
@@ -110,6 +117,8 @@ class Runtime:
     """When that is another program."""
     login_file: str | None = None
     """Where in its home the login ends up."""
+    terminal: bool = False
+    """Whether its own terminal program can go on with an agent's session, and then hand it back."""
     folders: tuple[str, ...] = ()
     """Folders in its home that it wants to find there."""
     fresh: tuple[str, ...] = ()

@@ -34,6 +34,8 @@ class Prepared:
     hints: Mapping[str, str]
     readonly: tuple[Path, ...]
     """Files and folders that a sandbox has to show, unchangeable."""
+    terminal: tuple[str, ...] = ()
+    """The command line of its own terminal program (`RuntimeNeeds.terminal`); empty: none is known."""
     locked: tuple[Path, ...] = ()
     """Such as lie in the home, which for the rest can be changed."""
 
@@ -106,6 +108,8 @@ def prepare(
         for name, content in answer.locked.items():
             agent_home.renew(home, PurePosixPath(name), folder=False)
             agent_home.place(home, PurePosixPath(name), content)
+        for name, keys in answer.noted.items():
+            agent_home.note(home, PurePosixPath(name), keys)
         if runtime.login_file and login is not None and asked.key is None and not without_login:
             take_login(home, login, PurePosixPath(runtime.login_file))
     except OSError as error:
@@ -136,6 +140,7 @@ def prepare(
         session_mode=runtime.session_mode,
         hints=runtime.hints,
         readonly=tuple(dict.fromkeys(readonly)),
+        terminal=(*program.command, *answer.terminal) if answer.terminal else (),
         locked=tuple(home / name for name in (*runtime.locked, *answer.locked)),
     )
 

@@ -14,7 +14,7 @@ def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
         asked.base_url_variable: asked.base_url,
         asked.key_variable: asked.key,
     }
-    return RuntimeNeeds(environment=environment)
+    return RuntimeNeeds(environment=environment, terminal=("-P", "-m", "fleet.sim.agent", "--resume", "{session}"))
 
 
 RUNTIME = Runtime(
@@ -25,4 +25,5 @@ RUNTIME = Runtime(
     install="It comes with Muster.",
     providers=("anthropic", "openai"),
     answer=_answer,
+    terminal=True,
 )

@@ -49,6 +49,10 @@ class Mount:
         return (*(("--size", str(self.size)) if sized else ()), "--tmpfs", str(self.place))
 
 
+#: In a terminal that was made for the agent there is none of an operator's to type into, and its program wants to hear
+#: of its size and of keys such as Ctrl-C.
+_IN_TERMINAL = tuple(word for word in ISOLATION if word != "--new-session")
+
 #: Inside, root is an ordinary user (with the files that are root's): some runtimes refuse to work as root, and those
 #: that isolate their commands once more, as Codex does, could not.
 _NOT_ROOT = ("--unshare-user", "--uid", "1000", "--gid", "1000")
@@ -60,7 +64,13 @@ _ALONE = ("--unshare-net",)
 
 
 def isolated(
-    program: str, mounts: Sequence[Mount], *, root: bool, scratch_bytes: int | None, network: bool = True
+    program: str,
+    mounts: Sequence[Mount],
+    *,
+    root: bool,
+    scratch_bytes: int | None,
+    network: bool = True,
+    terminal: bool = False,
 ) -> tuple[str, ...]:
     """Return the command line up to what is to be run inside.
 
@@ -72,13 +82,14 @@ def isolated(
         root: whether it is root who runs it.
         scratch_bytes: what may be kept in memory as files; None: this bubblewrap cannot bound it.
         network: whether it has the host's.
+        terminal: whether it runs in a terminal that was made for it.
     """
     sized = scratch_bytes is not None
     first = [Mount("empty", Path(place), size=size) for place, size in tmpfs_sizes.sizes(scratch_bytes or 0).items()]
     return (
         program,
         *(_NOT_ROOT if root else ("--unshare-user-try",)),
-        *ISOLATION,
+        *(_IN_TERMINAL if terminal else ISOLATION),
         *(() if network else _ALONE),
         "--proc",
         "/proc",
@@ -106,6 +117,7 @@ def command_line(
     root: bool,
     scratch_bytes: int | None,
     network: bool = True,
+    terminal: bool = False,
 ) -> tuple[str, ...]:
     """Return the whole command line. Later mounts lie over earlier ones: what is hidden over what is shown, and over it
     what the agent may write in; and over its home the parts of it that it may not."""
@@ -113,7 +125,7 @@ def command_line(
     covered = [Mount("empty", folder) for folder in hidden if any(folder.is_relative_to(path) for path in readonly)]
     mounts = (*system, *shown, *covered, *further, workspace, home, *locked)
     return (
-        *isolated(program, mounts, root=root, scratch_bytes=scratch_bytes, network=network),
+        *isolated(program, mounts, root=root, scratch_bytes=scratch_bytes, network=network, terminal=terminal),
         "--chdir",
         str(workspace.place),
         "--",

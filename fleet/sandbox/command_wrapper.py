@@ -42,6 +42,7 @@ def wrap(
     doors: Sequence[Path] = (),
     profile: SandboxProfile = BUILT_IN[DEFAULT],
     way: EgressGrant | None = None,
+    terminal: bool = False,
 ) -> tuple[str, ...]:
     """Return the command line that runs a runtime in its sandbox. The workspace has the same path inside as outside.
 
@@ -53,14 +54,15 @@ def wrap(
         doors: sockets of Muster's that are this agent's alone; of the folders that they lie in nothing else is shown.
         profile: what kind of sandbox, what is seen there besides, and how much it may use.
         way: the only way out; None: it has the host's network.
+        terminal: it is for the runtime's terminal program, which gets a terminal that is made for it.
 
     Raises:
         FleetError: the sandbox is not there, or would show what an agent may not have.
     """
     check_workspace(workspace, hidden)
     if profile.kind == "container":
-        return _container(prepared, workspace, home, hidden, doors, profile, way)
-    return _bubblewrap(prepared, workspace, home, hidden, doors, profile, way)
+        return _container(prepared, workspace, home, hidden, doors, profile, way, terminal)
+    return _bubblewrap(prepared, workspace, home, hidden, doors, profile, way, terminal)
 
 
 def engine_of(profile: SandboxProfile) -> tuple[Engine, str]:
@@ -107,6 +109,7 @@ def _container(
     doors: Sequence[Path],
     profile: SandboxProfile,
     way: EgressGrant | None,
+    terminal: bool,
 ) -> tuple[str, ...]:
     socket = "-" if way is None or way.socket is None else str(way.socket)
     # Not how many processes: those of a user may be counted across the whole host. The engine bounds them.
@@ -134,6 +137,7 @@ def _container(
         root=home.parent / ROOT,
         mounts=mounts,
         workspace=workspace,
+        terminal=terminal,
     )
 
 
@@ -150,6 +154,7 @@ def contained(
     root: Path,
     mounts: Sequence[Mount],
     workspace: Path,
+    terminal: bool = False,
 ) -> tuple[str, ...]:
     """Return the command line that runs Python with these arguments in a container; where the host's programs are seen
     in it, the folder that is its root is made ready.
@@ -161,6 +166,7 @@ def contained(
         root: that folder.
         mounts: what is seen besides those programs.
         workspace: where it is run.
+        terminal: whether it has a terminal.
 
     Raises:
         FleetError: it cannot be made.
@@ -186,6 +192,7 @@ def contained(
         pids=profile.pids,
         scratch_bytes=tmpfs_sizes.total(profile.memory, _machine_bytes()),
         flags=profile.flags,
+        terminal=terminal,
     )
     variables = (f"{name}={value}" for name, value in container.finding(os.environ).items())
     return (str(_interpreter()), "-I", "-S", str(_ENGINE_CALL), *variables, "--", *line)
@@ -215,6 +222,7 @@ def _bubblewrap(
     doors: Sequence[Path],
     profile: SandboxProfile,
     way: EgressGrant | None,
+    terminal: bool,
 ) -> tuple[str, ...]:
     program = shutil.which("bwrap")
     if program is None:
@@ -238,6 +246,7 @@ def _bubblewrap(
         root=os.geteuid() == 0,
         scratch_bytes=scratch_bytes(program, profile.memory),
         network=way is None,
+        terminal=terminal,
     )
     return (*_bounded(profile), *outer)
 

@@ -104,6 +104,7 @@ def command_line(
     pids: int | None = None,
     scratch_bytes: int,
     flags: Sequence[str] = (),
+    terminal: bool = False,
 ) -> tuple[str, ...]:
     """Return the whole command line. Later mounts lie over earlier ones.
 
@@ -122,6 +123,7 @@ def command_line(
         pids: processes and threads.
         scratch_bytes: what may be kept in memory as files.
         flags: as `flags` gave them.
+        terminal: whether it has a terminal.
 
     Raises:
         FleetError: a path cannot be said on such a command line.
@@ -135,6 +137,7 @@ def command_line(
         "run",
         "--rm",
         "--interactive",
+        *(("--tty",) if terminal else ()),
         f"--name={called}",
         "--pull=never",
         *isolation(engine),

@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 
 from budget.amounts import CountedUnit
 from budget.limits.scopes import Policy
+from fleet.runtimes.declaration import PLACEHOLDER
 
 #: Where the relay listens, in the network of the sandbox, which is the sandbox's alone.
 PORT: Final = 47801
@@ -103,5 +104,5 @@ def placeholder(provider: str, *, oauth: bool) -> str:
             the two apart by the first letters.
     """
     if provider == "anthropic":
-        return f"sk-ant-{'oat01' if oauth else 'api03'}-placeholder"
-    return "sk-placeholder"
+        return f"sk-ant-{'oat01' if oauth else 'api03'}-{PLACEHOLDER}"
+    return f"sk-{PLACEHOLDER}"

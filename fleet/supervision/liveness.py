@@ -124,6 +124,10 @@ def _of_runtime(status: HostStatus, now: float, heard_at: float, fresh_s: float)
     if status.state == "stopping" and status.turn is None and (status.runtime_pid is None or status.child == "gone"):
         # It was asked to end, and its host follows.
         return Liveness(state="idle", evidence="process", evidence_at=heard_at, detail="it is about to end")
+    if status.terminal_by is not None:
+        who = f"handed over to a terminal by {status.terminal_by}"
+        since = status.terminal_since
+        return Liveness(state="working", evidence="process", evidence_at=heard_at, detail=who, detail_since=since)
     if status.runtime_pid is None:
         return _unknown("process", heard_at, "the runtime's process is gone")
     if status.pinged_at is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from forge.cleaning.disarming import visible
 from forge.cleaning.markdown import clean_markdown
 from forge.provenance.markers import LONGEST_MARKER, mark
 from forge.provenance.record import ProvenanceRecord
@@ -29,8 +30,8 @@ def compose(words: str, record: ProvenanceRecord, *, key: str, secret: bytes, lo
 
 
 def _fitted(words: str, room: int) -> str:
-    cleaned = clean_markdown(words[: 2 * room])
-    if len(words) <= 2 * room and len(cleaned) <= room:
+    words = visible(words)
+    if len(words) <= room and len(cleaned := clean_markdown(words)) <= room:
         return cleaned
     kept = room
     while True:

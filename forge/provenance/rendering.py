@@ -44,6 +44,7 @@ _DONE: Final = {
     ForgeOperation.PUSH: ("pushed to", "a push to"),
 }
 
+_AT: Final = re.compile(f"@(?!{disarming.GAP})")
 _URL: Final = re.compile(r"https://[A-Za-z0-9.-]+(?::\d+)?/[A-Za-z0-9._~/%-]*")
 
 
@@ -113,7 +114,8 @@ def _rendered(record: ProvenanceRecord) -> str:
     if record.left_out:
         rows.append(("shortened", f"{record.left_out} more entries of these lists are left out"))
     table = "\n".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in rows)
-    return (
+    # A name can end with what the next one completes.
+    return disarming.keywords(
         f"<details>\n<summary>Written by the agent {_code(record.agent)} through Muster</summary>\n"
         f"<table>\n{table}\n</table>\n<p>{FOOTER}</p>\n</details>"
     )
@@ -123,7 +125,7 @@ def _code(text: str | None) -> str:
     if text is None:
         return "unknown"
     line = " ".join(text.split()) or "-"
-    disarmed = disarming.prose(disarming.keywords(line))
+    disarmed = _AT.sub(f"@{disarming.GAP}", disarming.prose(disarming.keywords(line)))
     escaped = html.escape(disarmed)
     while len(escaped) > _LONGEST_VALUE:
         # An escaped character has up to six.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.config.paths import Paths
-from bot.interfaces.cli.chat_client import RemoteLink, RemoteTerminal
+from bot.interfaces.cli.terminal.chat_client import RemoteLink, RemoteTerminal
 from bot.text.errors import NotRunning
 from connectors.terminal.connector import MAIN
 from connectors.terminal.transcript_file import TranscriptLine

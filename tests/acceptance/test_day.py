@@ -190,7 +190,7 @@ async def test_a_sentence_opens_a_topic_whose_work_is_merged(day: Day, tmp_path:
         assert (repo / "page.html").read_text() == token
         over = await day.ana.say("and?", thread)
         await day.ana.heard("This topic is over", place=thread, after=over)
-    await day.ana.ask("!project remove web", "cannot be undone")
+    await day.ana.ask("!project remove web", "needs your confirmation")
     await day.ana.ask("!confirm", "is no project any more")
 
 

@@ -177,6 +177,7 @@ class Real:
             aside_meta=prepared.aside_meta,
             session_mode=prepared.session_mode,
             hints=prepared.hints,
+            terminal=prepared.terminal if self.box == "none" else self.boxed_terminal(prepared, way),
             heartbeat_s=1.0,
         )
         return prepared, way
@@ -185,6 +186,13 @@ class Real:
         """The command line that runs it in its sandbox."""
         hidden = (self.agent.folder,)
         return sandbox.wrap(prepared, workspace=self.workspace, home=self.home, hidden=hidden, doors=doors, way=way)
+
+    def boxed_terminal(self, prepared: Prepared, way: EgressGrant) -> tuple[str, ...]:
+        """The command line that runs its terminal program there; empty if none is known."""
+        if not prepared.terminal:
+            return ()
+        place = {"workspace": self.workspace, "home": self.home, "hidden": (self.agent.folder,), "way": way}
+        return sandbox.wrap(replace(prepared, command=prepared.terminal), **place, terminal=True)  # type: ignore[arg-type]
 
     async def audited(self) -> list[LedgerEntry]:
         """The rows of the ledger, once they are as many as the provider was asked; they equal what that billed.

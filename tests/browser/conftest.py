@@ -68,3 +68,41 @@ async def faults(page: Page) -> list[tuple[str, str]]:
     rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
     found: Any = await page.evaluate("(tags) => axe.run(document, {runOnly: tags})", rules)
     return [(each["id"], node["html"][:200]) for each in found["violations"] for node in each["nodes"]]
+
+
+_SIDEWAYS = """() => {
+    if (document.documentElement.scrollWidth <= innerWidth) return [];
+    const over = (each) => each.getBoundingClientRect().right > innerWidth + 1;
+    const found = [...document.querySelectorAll("main *, header *, footer *")].filter(over).slice(0, 5);
+    const sizes = `${document.documentElement.scrollWidth} of ${innerWidth}`;
+    return [sizes, ...found.map((each) => each.outerHTML.slice(0, 160))];
+}"""
+
+
+async def sideways(page: Page) -> list[str]:
+    """What reaches over the right edge of a page that scrolls sideways. Frames of their own may scroll."""
+    found: list[str] = await page.evaluate(_SIDEWAYS)
+    return found
+
+
+#: What an agent says that is wide in every way.
+WIDE = (
+    "[[say: # Report\n\n| a column | another column | and a third one | a fourth one |\n| --- | --- | --- | --- |\n"
+    f"| {'word ' * 12}| `{'x' * 90}` | 3 | 4 |\n\n```\n{'a line of code, '.replace(',', ';') * 12}\n```\n\n"
+    f"{'Unbreakable' * 20}\n\n> a quote\n\n1. one\n2. **two**]]"
+)
+
+
+async def filled(home: House) -> str:
+    """Fill every page: agents, a conversation, a request, tasks, limits and an audit. Returns the agent's thread."""
+    thread = await home.launch("coder0")
+    home.say(WIDE, thread)
+    await home.heard(thread, "Unbreakable")
+    home.say(f"[[run: echo {'long-argument-' * 30}; echo permitted > proof.txt]]", thread)
+    await home.heard(thread, "asks for permission")
+    await home.launch("coder-with-a-rather-long-name")
+    await home.ask("!cutoff coder-with-a-rather-long-name")
+    await home.ask(f"!task add 'Write {'a-test-' * 30}.' --role coder")
+    await home.ask("!budget set host 5M --window day")
+    await home.ask("!budget set agent:coder0 2M")
+    return thread

@@ -6,11 +6,16 @@ import socket
 from pathlib import Path
 
 import pytest
-from playwright.async_api import BrowserContext, Page
+from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.bot.orchestrator import OPERATOR, House, house
-from tests.browser.conftest import faults, live, log_in
+from tests.browser.conftest import faults, filled, live, log_in, sideways
 
+#: One of each kind of page.
+PAGES = (
+    "/", "/waiting", "/agents/coder0", "/limits", "/tasks", "/audit", "/health", "/commands", "/commands/launch",
+    "/commands/send?a.name=coder0", "/commands/budget/set", "/sessions", "/nothing",
+)  # fmt: skip
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
@@ -47,7 +52,7 @@ async def test_one_thumb_allows_a_request_on_a_phone(home: House, phone: Browser
     await page.get_by_text("Nothing waits for an answer.").wait_for()
     proof = home.paths.workspace("coder0") / "proof.txt"
     await home.chat.until(proof.exists, limit=30)
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+    assert await sideways(page) == []
     assert errors == []
 
 
@@ -128,15 +133,60 @@ async def test_no_page_shuts_anybody_out(home: House, phone: BrowserContext, sch
     await page.goto(f"{origin}/login")
     found = {"/login": await faults(page)}
     await log_in(home, page)
-    await home.ask("!task add 'Write a test.' --role coder")
-    await asked(home)
-    for path in (
-        "/", "/waiting", "/agents/coder0", "/limits", "/tasks", "/audit", "/health", "/commands", "/commands/launch",
-        "/commands/send?a.name=coder0", "/sessions", "/nothing",
-    ):  # fmt: skip
+    await filled(home)
+    for path in PAGES:
         await page.goto(f"{origin}{path}")
         found[path] = await faults(page)
     assert {path: each for path, each in found.items() if each} == {}
+
+
+@pytest.mark.parametrize("width", [640, 320], ids=["1280 at 200 %", "320"])
+async def test_no_page_scrolls_sideways(home: House, chromium: Browser, width: int) -> None:
+    """A page that is magnified is a narrow one (WCAG 1.4.10); what needs two dimensions scrolls in its own frame."""
+    context = await chromium.new_context(
+        viewport={"width": width, "height": 512 if width == 640 else 256}, device_scale_factor=2
+    )
+    page = await context.new_page()
+    origin = home.orchestrator.services.web_address
+    await page.goto(f"{origin}/login")
+    assert await sideways(page) == [], "/login"
+    await log_in(home, page)
+    await filled(home)
+    request = (await home.ask("!approvals")).split("`")[1]
+    found = {}
+    for path in (*PAGES, f"/waiting/{request}", "/commands/kill?a.name=coder0"):
+        await page.goto(f"{origin}{path}")
+        found[path] = await sideways(page)
+    assert {path: each for path, each in found.items() if each} == {}
+    await context.close()
+
+
+async def test_an_agent_is_cut_off_and_a_limit_set(home: House, phone: BrowserContext) -> None:
+    page = await phone.new_page()
+    errors = complaints(page)
+    await log_in(home, page)
+    await home.launch("coder0")
+    origin = home.orchestrator.services.web_address
+    await page.goto(f"{origin}/agents/coder0")
+    await page.get_by_role("link", name="cutoff").tap()
+    await page.get_by_role("button", name="cutoff").tap()
+    await page.get_by_role("heading", name="cutoff: done").wait_for()
+    await page.get_by_role("link", name="Back").tap()
+    await page.locator(".alarm", has_text="by memory:@ana").wait_for()
+    await page.goto(f"{origin}/commands/budget/set")
+    await page.get_by_label("scope").fill("agent:coder0")
+    await page.get_by_label("limit").fill("two million")
+    await page.get_by_role("button", name="budget set").tap()
+    await page.get_by_role("alert").get_by_text("is no limit").wait_for()
+    assert await page.get_by_label("scope").input_value() == "agent:coder0"
+    await page.get_by_label("limit").fill("2M")
+    await page.get_by_role("button", name="budget set").tap()
+    await page.get_by_role("heading", name="budget set: done").wait_for()
+    await page.goto(f"{origin}/limits")
+    await page.get_by_role("rowheader", name="agent:coder0").wait_for()
+    assert "2.0M tokens" in await page.locator("main").inner_text()
+    # The answer of the form that was refused is an error of the network for the browser's console.
+    assert [each for each in errors if "422" not in each] == []
 
 
 async def test_the_keyboard_reaches_what_a_hand_does(home: House, phone: BrowserContext) -> None:

@@ -11,6 +11,7 @@ from tests.crash.deaths import Subject, both, each
 
 CONFIRM = declare("tests.confirm")
 NOW = 1_000_000.0
+COMMENT: dict[str, str | float] = {"id": "ab" * 16, "words": "Rename it.", "at": NOW}
 ANA = "matrix:@ana:example.org"
 
 
@@ -34,7 +35,10 @@ async def log_in(folder: Path) -> None:
                 await web.confirm(tx, code.read_text(), ANA, control=True)
         elif (token := await web.open(cookie.read_text())) is not None:
             session.write_text(token)
-    assert await _access(store, NOW + 120).session(session.read_text()) is not None
+    later = _access(store, NOW + 120)
+    opened = await later.session(session.read_text())
+    assert opened is not None
+    await later.keep_comments(opened.id, lambda rows: [*rows, COMMENT] if COMMENT not in rows else rows)
     await store.close()
 
 
@@ -44,9 +48,10 @@ async def usable(folder: Path) -> None:
     session = await web.session((folder / "session").read_text(), used=False)
     assert session is not None
     assert (session.identity, session.control, session.seen_at) == (ANA, True, NOW + 120)
+    assert await web.comments(session.id) == [COMMENT]
     assert await web.asked((folder / "cookie").read_text()) is None
     assert await web.open((folder / "cookie").read_text()) is None
     await store.close()
 
 
-WEB_LOGINS = Subject(script=log_in, invariant=usable, walks=each(*both("web.ask", "web.open", "web.seen")))
+WEB_LOGINS = Subject(script=log_in, invariant=usable, walks=each(*both("web.ask", "web.open", "web.seen", "web.keep")))

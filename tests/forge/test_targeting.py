@@ -100,6 +100,12 @@ def test_what_is_missing_is_said(
         ),
         (
             ("muster:coder",),
+            replace(RULES, default_sandboxes=("gone",)),
+            "unknown_sandbox",
+            "The configured default for acme/shop#17 names `gone`, which is no sandbox profile here.",
+        ),
+        (
+            ("muster:coder",),
             replace(RULES, default_sandboxes=()),
             "no_sandbox",
             "Add a label muster-sandbox:PROFILE. Known are: node, python, strict.",

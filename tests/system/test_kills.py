@@ -165,6 +165,8 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_each_place_a_press_counts_once": both("discord.interaction"),
     # Once a day, where it is switched on: tests/bot/telemetry/test_telemetry_killed.py.
     "test_killed_at_this_place_what_goes_goes_once_a_day": both("telemetry.taken"),
+    # Where traces are sent: tests/bot/traces/test_traces_killed.py.
+    "test_killed_at_this_place_no_span_is_lost_or_another": both("traces.begin", "traces.sent"),
     # While an installation is set up: tests/conduit/test_provision_killed.py.
     "test_a_killed_run_is_gone_on_with": both(*test_provision_killed.STEPS, setup_record.KEEP),
     # Of the egress: tests/egress/ledger/test_service_killed.py.

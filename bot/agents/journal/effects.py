@@ -21,6 +21,7 @@ from bot.agents.journal.projection import (
     Effect,
     Fell,
     GrantGiven,
+    Handover,
     JournalProjection,
     Note,
     Progress,
@@ -41,7 +42,7 @@ from database.queries.agents import agent_messages, agents, tool_calls
 from database.queries.agents.agent_messages import AgentMessage
 from database.queries.agents.agents import AgentRow
 from database.queries.chat import approvals
-from database.queries.operations import command_runs
+from database.queries.operations import audit_log, command_runs
 from fleet.journal.events import JournalPosition
 
 #: The reactions that show the delivery state of a message to an agent.
@@ -119,6 +120,8 @@ class JournalEffects(AgentChannel):
                     asker = MessagePlace(run.connector, conversation=run.conversation)
                     await self.speak_there(tx, copy_key(key, run.connector), text, asker, emphasis=speech)
                 await self.titles.show(tx, row.name, spoken=True)
+            case Handover():
+                await self._handover(tx, row, effect)
             case Fell(key=key, text=text, launch_id=launch_id):
                 if row.wanted != "running" or row.launch_id != launch_id:
                     await self.note(tx, row, key, text)
@@ -150,6 +153,29 @@ class JournalEffects(AgentChannel):
                 values = {"state": state, "detail": redacted, **ended, **begun, **kept}
                 await agents.change(tx, row.name, under=launch_id, **values)
                 await self.titles.show(tx, row.name)
+
+    async def _handover(self, tx: AsyncConnection, row: AgentRow, handover: Handover) -> None:
+        """Tell the agent's thread and the audit log that a terminal has the agent, or had it."""
+        who = self.redaction(markdown.one_line(handover.by, 100))
+        if handover.ended is None:
+            waits = "What you write waits until it is given back."
+            text = f"🖥 {row.name} is handed over to a terminal by {who}. {waits}"
+        else:
+            how = self.redaction(markdown.one_line(handover.ended, 300))
+            text = f"🖥 {row.name} is given back by the terminal of {who}. {how}"
+        await self.speak(tx, handover.key, text, self.thread(row), agent=nameless(row, text))
+        await self.titles.show(tx, row.name, spoken=True)
+        await audit_log.add(
+            tx,
+            key=handover.key,
+            at=handover.at,
+            identity=self.redaction(handover.by),
+            door="terminal",
+            action="handover begins" if handover.ended is None else "handover ends",
+            arguments={"name": row.name},
+            outcome="done",
+            detail=None if handover.ended is None else self.redaction(handover.ended),
+        )
 
     async def _progress(self, tx: AsyncConnection, row: AgentRow, progress: Progress) -> None:
         """Show the turn in two messages: the agent's answer, and a short list of its actions."""

@@ -43,6 +43,17 @@ class AsideOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """A person's terminal has the agent's conversation, or had it until now."""
+
+    key: str
+    by: str
+    at: float
+    ended: str | None = None
+    """How it ended; None: it began."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fell:
     """The runtime ended or failed to start. `bot.agents.restart_executor` reports it if the agent should run."""
 
@@ -111,6 +122,7 @@ class AgentCondition:
 Effect: TypeAlias = (
     Note
     | AsideOver
+    | Handover
     | Fell
     | Progress
     | Receipt
@@ -248,6 +260,10 @@ class JournalProjection:
                 return replace(self, aside=event, view_start=start), ()
             case events.AsideEnded():
                 return replace(self, aside=None), (self._aside_over(event),)
+            case events.HandedOver(by=by):
+                return self, (Handover(key, by, at),)
+            case events.HandedBack(by=by, reason=reason):
+                return self, (Handover(key, by, at, reason),)
             case events.ToolAsked():
                 return self, (Called(event, at),)
             case events.ToolAnswered(call=call, outcome="lapsed"):
@@ -408,7 +424,7 @@ def digest(effects: Iterable[Effect], *, prefix: str, redact: SecretMasker, grow
                     kept["growing"] = effect
             case Progress():
                 pass
-            case Fell(key=key) | AsideOver(key=key):
+            case Fell(key=key) | AsideOver(key=key) | Handover(key=key):
                 kept[key] = effect
             case Note(text=marked):
                 text = redact(written(marked, prefix))

@@ -162,6 +162,10 @@ def _steps_of(entry: JournalEntry) -> Iterator[_Step]:
             yield None, NoticeItem(text=f"Answered on the side: {text}", at=at)
         case events.AsideEnded(outcome=outcome, detail=detail):
             yield None, NoticeItem(text=f"The question on the side {_ENDS.get(outcome, 'failed')}: {detail}", at=at)
+        case events.HandedOver(by=by):
+            yield None, NoticeItem(text=f"Handed over to a terminal by {by}", at=at)
+        case events.HandedBack(by=by, reason=reason):
+            yield None, NoticeItem(text=f"Given back by the terminal of {by}: {reason}", at=at)
         case events.RuntimeFailed(reason=text) | events.RuntimeStarted(note=str(text)) | events.Closing(reason=text):
             yield None, NoticeItem(text=text, at=at)
         case _:

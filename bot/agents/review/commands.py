@@ -50,7 +50,15 @@ async def _can_be_merged(
     return await check_merge(services, arguments, say)
 
 
-@command("merge", permission=OPERATOR, help_section="fleet", confirm=True, check=_can_be_merged, informs=True)
+@command(
+    "merge",
+    permission=OPERATOR,
+    help_section="fleet",
+    confirm=True,
+    undo="Git can undo it in your repository.",
+    check=_can_be_merged,
+    informs=True,
+)
 async def merge(
     ctx: Context[AgentServices],
     name: AgentName,

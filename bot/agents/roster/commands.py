@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bot.auth.permission import OPERATOR, VIEWER
 from bot.commands.argument_types import AccountName, AgentName, RoleName, RoleWords, RuntimeName, SandboxName
 from bot.commands.registry import Reply, command
+from bot.commands.syntax import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,7 +108,14 @@ async def _can_go(services: AgentServices, arguments: Mapping[str, Any]) -> None
     await check_known(services, arguments["name"])
 
 
-@command("remove", permission=OPERATOR, help_section="fleet", confirm=True, check=_can_go)
+@command(
+    "remove",
+    permission=OPERATOR,
+    help_section="fleet",
+    confirm=True,
+    undo=f"{command_line('add')} adds it again.",
+    check=_can_go,
+)
 async def remove(ctx: Context[AgentServices], name: AgentName, *, now: bool = False) -> Reply:
     """Remove an agent from the roster, and stop it when its turn ends. Its workspace and its session stay.
 

@@ -23,13 +23,10 @@ from fleet.runtimes.kept_sessions import KeptSession
 #: Conversations that people see, and characters of what was written first.
 _LISTED = 20
 _GIST = 60
-#: Whoever comes through these is the person who runs Muster, on its machine.
-_OWN_DOORS = frozenset({"cli", "gateway"})
 
 
 async def list_sessions(ctx: Context[AgentServices], runtime: str) -> Reply:
     """List the conversations of a runtime, the newest first."""
-    check_shell(ctx)
     try:
         found, whole = await asyncio.to_thread(kept_sessions.listed, runtime, Path.home(), os.environ)
     except FleetError as error:
@@ -37,19 +34,6 @@ async def list_sessions(ctx: Context[AgentServices], runtime: str) -> Reply:
     redact = ctx.services.redact
     text = sessions_text(runtime, found, whole=whole, now=ctx.services.clock(), redact=redact)
     return Reply(text, sessions_as_json(runtime, found, whole=whole, timestamp=ctx.services.timestamp, redact=redact))
-
-
-def check_shell(ctx: Context[AgentServices]) -> None:
-    """Refuse elsewhere what shows or takes over a person's private words.
-
-    Raises:
-        UserError: the command came from a chat room, a browser or an agent.
-    """
-    if ctx.door not in _OWN_DOORS:
-        raise UserError(
-            "Conversations from a terminal are private. Give the same command in a shell on the machine of Muster.",
-            code="command.shell_only",
-        )
 
 
 async def check_session(ctx: Context[AgentServices], name: str, runtime: str, session: str) -> None:
@@ -64,7 +48,6 @@ async def check_session(ctx: Context[AgentServices], name: str, runtime: str, se
             f"--session opens a conversation of the person who runs Muster to an agent, so only an admin names one; "
             f"you are {ctx.permission}. Leave it out."
         )
-    check_shell(ctx)
     async with ctx.services.store.read() as tx:
         row = await agents.get(tx, name)
     if row is not None and row.keep_session:

@@ -6,7 +6,7 @@ import contextlib
 
 from bot.app import dispatcher
 from bot.app.stages import Stage
-from bot.app.wiring import gateway, web
+from bot.app.wiring import gateway, traces, web
 from bot.app.wiring.monitoring import Watching
 from bot.commands.executor import Executor
 from bot.interfaces.mcp.server import AgentToolServer
@@ -26,6 +26,7 @@ def stages(services: ReportServices, executor: Executor, tools: AgentToolServer,
 
     return [
         Stage("job alarms", run=watching.job_alarms.run),
+        traces.stage(services),
         # Events and their reports.
         Stage("agents", run=services.agents.run),
         Stage("delivery", run=services.delivery.run),

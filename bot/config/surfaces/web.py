@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from bot.config.surfaces.web_push import WebPushBlock
 from bot.config.types import Block, Duration
 
 #: Where the dashboard listens unless muster.yaml says otherwise.
@@ -76,6 +77,13 @@ class WebBlock(Block):
     idle: Duration = Field(default=12 * 3600.0, description="How long a browser stays logged in without being used.")
     longest: Duration = Field(
         default=7 * 86_400.0, description="How long a browser stays logged in at most. Then it needs a new code."
+    )
+    push: WebPushBlock | None = Field(
+        default=None,
+        description=(
+            "Pushes to browsers that are not open; `push: {}` takes the defaults. They need "
+            "`uv tool install 'muster-fleet[webpush]'`."
+        ),
     )
 
     @model_validator(mode="after")

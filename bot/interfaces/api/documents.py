@@ -11,6 +11,7 @@ from aiohttp import web
 
 from bot.read_models import codec
 from bot.read_models.documents import Document, DocumentFeed
+from bot.read_models.patches import PATCHED, patch_of
 from bot.text.errors import UserError
 
 #: Seconds for a reader to accept one document. A slower one is disconnected, and comes back with the id of its last.
@@ -55,6 +56,8 @@ async def one(feed: DocumentFeed, http: web.Request) -> web.Response:
 async def stream(feed: DocumentFeed, http: web.Request) -> web.StreamResponse:
     """``GET /v1/stream?documents=NAME,...``: server-sent events, one for each change of a document.
 
+    With ``&patches=1``, a fleet of which the reader got a revision on this connection comes as a patch.
+
     Source of the format: the HTML standard, "Server-sent events".
     """
     names = [name for name in http.query.get("documents", "").split(",") if name]
@@ -65,6 +68,7 @@ async def stream(feed: DocumentFeed, http: web.Request) -> web.StreamResponse:
         )
     last = _ID.fullmatch(http.headers.get("Last-Event-ID", ""))
     after = (last[1], int(last[2])) if last is not None else None
+    patches, sent = http.query.get("patches") == "1", dict[str, Document]()
     async with feed.follow(names, after=after) as documents:
         events = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         await events.prepare(http)
@@ -77,7 +81,9 @@ async def stream(feed: DocumentFeed, http: web.Request) -> web.StreamResponse:
                     await _write(events, b": alive\n\n")
                     continue
                 document = news.result()
-                await _write(events, await asyncio.to_thread(_event, document))
+                await _write(events, await asyncio.to_thread(_event, document, sent.get(document.name)))
+                if patches and document.name == PATCHED:
+                    sent[document.name] = document
                 news = asyncio.ensure_future(anext(documents))
         except (OSError, TimeoutError):
             return events
@@ -85,9 +91,10 @@ async def stream(feed: DocumentFeed, http: web.Request) -> web.StreamResponse:
             news.cancel()
 
 
-def _event(document: Document) -> bytes:
-    data = json.dumps(as_json(document), separators=(",", ":"))
-    return f"event: document\nid: {event_id(document)}\ndata: {data}\n\n".encode()
+def _event(document: Document, known: Document | None) -> bytes:
+    patch = patch_of(known, document)
+    data = json.dumps(as_json(document) if patch is None else patch, separators=(",", ":"))
+    return f"event: {'document' if patch is None else 'patch'}\nid: {event_id(document)}\ndata: {data}\n\n".encode()
 
 
 async def _write(events: web.StreamResponse, block: bytes) -> None:

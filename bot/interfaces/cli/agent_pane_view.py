@@ -106,6 +106,10 @@ class Pane:
             case events.AsideEnded(outcome=outcome, text=text, detail=detail):
                 yield self._head(entry.at, f"? on the side, {outcome}:" + (f" {detail}" if detail else ""))
                 yield from self._indented(text)
+            case events.HandedOver(by=by):
+                yield self._head(entry.at, f"● handed over to a terminal by {by}.")
+            case events.HandedBack(by=by, reason=reason):
+                yield self._head(entry.at, f"● given back by the terminal of {by}. {reason}")
             case events.Closing(reason=reason):
                 yield self._head(entry.at, f"● ends: {reason}.")
 

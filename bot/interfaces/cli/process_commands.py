@@ -110,7 +110,7 @@ def chat() -> int:
     """Open a prompt to the running Muster."""
     import asyncio
 
-    from bot.interfaces.cli.chat_client import chat as talk
+    from bot.interfaces.cli.terminal.chat_client import chat as talk
 
     return asyncio.run(talk(Paths.of(os.environ)))
 
@@ -130,7 +130,7 @@ def attach(name: str, control: bool) -> int:
     agent, and stop to stop it. With --control you can scroll and close windows; closing the session does not end the
     agent.
     """
-    from bot.interfaces.cli.attach import attach as look
+    from bot.interfaces.cli.terminal.attach import attach as look
 
     look(Paths.of(os.environ), name, os.environ, control=control)
     return 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bot.commands.syntax import command_line
+from bot.commands.syntax import SHELL, command_line, written
 from bot.interfaces.cli.output import DONE, Ticker, is_silenced, say, say_diff, show
 from bot.text.errors import NotRunning, UserError
 from core.errors import MusterError
@@ -26,6 +26,9 @@ _AUDITED = "The audit has this once Muster and its register are back."
 
 #: Commands whose answer has a diff as data, which the shell prints below the text.
 WITH_DIFF = frozenset({"diff"})
+
+#: The command whose answer says where this terminal is to be joined to a program's.
+HANDOVER = "handover"
 
 #: The argument that means standard input where text is expected.
 _STANDARD_INPUT = "-"
@@ -50,6 +53,10 @@ def ask(
 ) -> int:
     """Send a command, print the answer, and return the exit status."""
     arguments = arguments_of(command, given)
+    if command.name == HANDOVER and not as_json:
+        from bot.interfaces.cli.terminal import handover
+
+        handover.check_terminal()
     if command.asks(arguments) and not confirmed:
         look = _informed if command.informs else _refused
         if command.check is not None and (refused := look(client, command, arguments)) is not None:
@@ -59,10 +66,10 @@ def ask(
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             # With what its check pinned, so that a person repeats what they were told of.
             line = command_line(line_of(command, arguments) if command.informs else command.name)
-            why = "needs your confirmation" if command.informs else "cannot be undone"
-            raise UserError(f"{line} {why}. Say --yes if you mean it; nothing was done.", code="command.unconfirmed")
-        why = "" if command.informs else " This cannot be undone"
-        click.confirm(f"Really {line_of(command, arguments)}?{why}", abort=True, err=True)
+            told = " ".join(filter(None, (f"{line} needs your confirmation.", command.undo_words)))
+            raise UserError(f"{told} Say --yes if you mean it; nothing was done.", code="command.unconfirmed")
+        asked = f"Really {line_of(command, arguments)}? {written(command.undo_words, SHELL)}"
+        click.confirm(asked.rstrip(), abort=True, err=True)
     try:
         answer = _run(client, command, arguments, confirmed=command.asks(arguments))
     except NotRunning as error:
@@ -70,14 +77,16 @@ def ask(
             return _past_muster(command, arguments, error, as_json=as_json)
         if command.name == "ps":
             error.told = _show_fleet(everybody=bool(arguments.get("all")), as_json=as_json)
-        if command.name == "budget":
-            error.told = _show_limits(as_json=as_json)
+        if command.name in ("budget", "pace"):
+            error.told = _show_limits(pace=command.name == "pace", as_json=as_json)
         raise
     if command.name in PAST_MUSTER and _is_away(answer):
         return _past_muster(command, arguments, MusterError(str(answer.body["error"])), as_json=as_json)
     status = show(answer, as_json=as_json, tells_what_was_done=command.effects)
     if command.name in WITH_DIFF and status == DONE and not as_json and (diff := _diff(answer)):
         say_diff(diff, os.environ)
+    if command.name == HANDOVER and status == DONE and not as_json:
+        return handover.take(answer.body["data"], os.environ)
     return status
 
 
@@ -130,10 +139,10 @@ def _show_fleet(*, everybody: bool, as_json: bool) -> bool:
     return True
 
 
-def _show_limits(*, as_json: bool) -> bool:
+def _show_limits(*, pace: bool, as_json: bool) -> bool:
     """Print what the egress or its ledger says of limits, if an egress ever ran here; return whether one did."""
     from bot.config.paths import Paths
-    from bot.spending import budget_view, offline_limits
+    from bot.spending import budget_view, offline_limits, pace_view
 
     model = offline_limits.load(Paths.of(os.environ))
     if model is None or model.problem is not None:
@@ -141,9 +150,9 @@ def _show_limits(*, as_json: bool) -> bool:
             say(str(model.problem), error=True)
         return False
     if as_json:
-        _print_json(budget_view.budget_json(model))
+        _print_json(pace_view.paces_json(model) if pace else budget_view.budget_json(model))
     else:
-        say(budget_view.budget_text(model))
+        say(pace_view.pace_text(model) if pace else budget_view.budget_text(model))
         say(budget_view.offline_words(model))
     return True
 

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _show(paths: Paths, name: str) -> int:
-    from bot.interfaces.cli.chat_client import NoSuchConnector, RemoteTerminal
+    from bot.interfaces.cli.terminal.chat_client import NoSuchConnector, RemoteTerminal
     from connectors.terminal.draft import Draft
     from connectors.terminal.pending_input import Unsaid
     from connectors.terminal.prompt import converse

@@ -39,7 +39,7 @@ from bot.interfaces.tui.screens.palette import CommandProvider
 from bot.interfaces.tui.screens.table_page import TablePage
 from bot.interfaces.tui.views.output import diff_lines, output_lines
 from bot.interfaces.tui.views.status import state_line, tab_line
-from bot.interfaces.tui.views.waiting import Waiting, key_of, waiting_items
+from bot.interfaces.tui.views.waiting import Waiting, is_shortened, key_of, waiting_items
 from bot.interfaces.tui.widgets.row_table import RowTable
 from bot.interfaces.tui.widgets.text_pane import TextLine
 from bot.read_models.agent import AgentModel
@@ -118,7 +118,7 @@ class Dashboard(App[None]):
         Binding("ctrl+e", "emergency_stop", "Emergency stop", show=False),
         Binding("p", "older", "Older", show=False),
         Binding("T", "theme", "Theme", show=False),
-        *(Binding(str(number), f"page({number - 1})", show=False) for number in range(1, 8)),
+        *(Binding(str(number), f"page({number - 1})", show=False) for number in range(1, len(pages.ALL) + 1)),
         Binding("escape", "leave", "Back", show=False),
         Binding("q", "leave(True)", "Quit"),
     ]
@@ -423,7 +423,8 @@ class Dashboard(App[None]):
                     return
                 arguments, detail = {**arguments, **informed.pinned}, informed.text
             question = f"Really {line_of(command, arguments)}?"
-            detail = detail or "This cannot be undone."
+            if command.asks(arguments):
+                detail = f"{detail} {written(command.undo_words, '')}".strip()
             if not await self.push_screen_wait(ConfirmDialog(question, detail, yes=command.name.capitalize())):
                 return
         result = await self._orders.run(
@@ -465,11 +466,29 @@ class Dashboard(App[None]):
         if item is None:
             self._note("This was answered elsewhere.")
             return
-        choice: AnswerChoice | None = await self.push_screen_wait(AnswerDialog(item, self._clock, command=command))
+        all_of_it = await self._whole(item)
+        if all_of_it is None:
+            return
+        dialog = AnswerDialog(all_of_it, self._clock, command=command, listed=item)
+        choice: AnswerChoice | None = await self.push_screen_wait(dialog)
         if choice is None:
             return
         result = await self._orders.run(choice.command, choice.arguments)
         self.show_result(f"{choice.command} {item.id}", result)
+
+    async def _whole(self, item: Waiting) -> Waiting | None:
+        """Return a request or question with its whole text; None, after saying why, if that cannot be read."""
+        if not is_shortened(item):
+            return item
+        try:
+            page = await self._source.older("waiting", item.id)
+        except MusterError as error:
+            self._note(f"All of it cannot be read: {error}", error=True)
+            return None
+        found = waiting_items(page) if isinstance(page, WaitingModel) else ()
+        if not found:
+            self._note("This was answered elsewhere.")
+        return found[0] if found else None
 
     # --- commands ---------------------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ _GROUPS: Final = (
     (
         "Everywhere",
         (
-            ("1 … 7", "a page: fleet, waiting, tasks, limits, accounts, audit, health"),
+            ("1 … 9", "a page: fleet, waiting, tasks, limits, accounts, audit, health, what limits did, runs"),
             (":", "a command, as in a shell; Tab completes it"),
             ("Ctrl-p", "all commands, to search"),
             ("Ctrl-e", "emergency stop: no agent gets out"),
@@ -72,6 +72,13 @@ _GROUPS: Final = (
             ("a d", "approve or deny its oldest request: shows it first"),
             ("t", "on its page: thoughts"),
             ("p", "on its page: older turns"),
+        ),
+    ),
+    (
+        "A message",
+        (
+            ("Enter", "sends it"),
+            ("Ctrl-j", "begins a new line; so do Shift-Enter and Alt-Enter, where the terminal tells them apart"),
         ),
     ),
 )

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bot.commands import sections
+from bot.config.instance_lock import holder
 from bot.config.paths import Paths
 from bot.gateway_feed.feed import GatewayFeed
 from bot.gateway_feed.requests import GatewayRequests
@@ -44,8 +45,9 @@ def made(
         lambda tell: GatewayFeed(path=paths.gateway_socket, tell=tell),
         OfflineFeed(load=partial(offline_fleet.load, paths), limits=partial(limits, paths)),
         listens=partial(listens, paths.gateway_socket),
+        standby=partial(standby_of, paths),
     )
-    orders = CommandOrders(paths, GatewayRequests(paths.gateway_socket, retry_for=_RETRY_S))
+    orders = CommandOrders(paths, GatewayRequests(paths.gateway_socket, door="tui", retry_for=_RETRY_S))
     return Dashboard(source, orders, sections.load(), light=light)
 
 
@@ -53,6 +55,12 @@ def run(paths: Paths, *, light: bool, limits: Callable[[Paths], LimitsModel | No
     """Show the dashboard until a person quits; the arguments are those of `made`."""
     answer_keys_first()
     made(paths, light=light, limits=limits).run()
+
+
+def standby_of(paths: Paths) -> str | None:
+    """Return what to say of the standby of this installation, or None if it has none."""
+    waiting = holder(paths.standby_lock)
+    return None if waiting is None else f"process {waiting.pid} waits here. {waiting.note}".strip()
 
 
 def answer_keys_first() -> None:

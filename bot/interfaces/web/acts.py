@@ -19,7 +19,7 @@ from bot.commands.registry import Checked, Command
 from bot.commands.runs import CONFIRM_FIRST, RunRequest, outcome_of, question
 from bot.commands.syntax import in_docstring, written
 from bot.interfaces.web import forms
-from bot.interfaces.web.diff_lines import diff_lines
+from bot.interfaces.web.forms import DOOR
 from bot.interfaces.web.guard import PART, RequestRefused
 from bot.interfaces.web.reading import not_permitted, page
 from bot.interfaces.web.rendering import PageTemplates
@@ -30,8 +30,6 @@ from bot.text.errors import UsageError
 from bot.web_access.sessions_of import access_to
 from database.queries.operations import command_runs
 
-#: The name of the interface in the audit.
-DOOR: Final = "web"
 #: Seconds to wait for a command's end before the page says that it goes on.
 _WAIT_S: Final = 20.0
 _RUN: Final = re.compile(r"[0-9a-f]{32}")
@@ -55,13 +53,13 @@ class Acts:
 
     async def _form(self, request: web.Request) -> web.Response:
         """Show a command with its fields. What the address gives fills them, and changes nothing."""
-        visitor = await self._visitor(request)
+        visitor = await self.visitor(request)
         command = self._command(request, visitor)
         given = {name: value for name, value in forms.given_in(dict(request.query)).items() if len(value) <= 2_000}
         return await self._form_page(request, visitor, command, given)
 
     async def _run(self, request: web.Request) -> web.Response:
-        visitor = await self._visitor(request)
+        visitor = await self.visitor(request)
         sent = await sent_by(request)
         check_form(visitor, sent)
         command = self._command(request, visitor)
@@ -82,27 +80,27 @@ class Acts:
                 return await self._confirm_page(request, visitor, command, arguments, found, back)
             outcome = found
         else:
-            outcome = await self._outcome(visitor, command, arguments, sent.get("run", ""), confirmed=confirmed)
+            outcome = await self.outcome(visitor, command, arguments, sent.get("run", ""), confirmed=confirmed)
         if PART in request.headers:
             return self._part(outcome)
         if outcome.state == "refused":
             # With what was typed, so that it can be corrected.
             return await self._form_page(request, visitor, command, given, problem=outcome.text, status=422)
-        return web.Response(status=303, headers={"Location": f"/done/{outcome.run_id.partition(':')[2]}?back={back}"})
+        return web.Response(status=303, headers={"Location": f"{_page_of(outcome)}?back={back}"})
 
     async def _logout(self, request: web.Request) -> web.Response:
-        visitor = await self._visitor(request)
+        visitor = await self.visitor(request)
         check_form(visitor, await sent_by(request))
         command = self.services.table.get("web logout")
         if command is not None:
-            await self._outcome(visitor, command, {"id": visitor.session.id}, "", confirmed=False)
+            await self.outcome(visitor, command, {"id": visitor.session.id}, "", confirmed=False)
         response = web.Response(status=303, headers={"Location": "/login"})
         response.del_cookie(self.where().session_cookie, path="/", secure=self.where().secure, httponly=True)
         return response
 
     async def _done(self, request: web.Request) -> web.Response:
         """Show the outcome of a run of this person."""
-        visitor = await self._visitor(request)
+        visitor = await self.visitor(request)
         run_id = request.match_info["run"]
         if not _RUN.fullmatch(run_id):
             raise NoSuchView
@@ -111,6 +109,8 @@ class Acts:
         if run is None or run.identity != visitor.identity:
             raise NoSuchView
         back = own_path(request.query.get("back"))
+        if not (page_of := _page_of(outcome_of(run))).startswith("/done/"):
+            return web.Response(status=303, headers={"Location": f"{page_of}?back={back}"})
         title = f"{run.name}: {_said(outcome_of(run).state)}"
         return await page(
             self.services, self.pages, request, visitor, title, "done.html", {"back": back, **_shown(outcome_of(run))}
@@ -118,7 +118,12 @@ class Acts:
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
-    async def _visitor(self, request: web.Request) -> Visitor:
+    async def visitor(self, request: web.Request) -> Visitor:
+        """Return who asks.
+
+        Raises:
+            RequestRefused: the browser is not logged in.
+        """
         visitor = await visitor_of(request, self.services, self.where())
         if visitor is None:
             raise RequestRefused("You are not logged in any more. Load the page again to log in.", 401)
@@ -142,7 +147,7 @@ class Acts:
         self, visitor: Visitor, command: Command, arguments: Mapping[str, Json]
     ) -> Checked | RunOutcome:
         """Return what the person should know before they confirm a command, or the outcome of an impossible one."""
-        outcome = await self._outcome(visitor, command, arguments, "", confirmed=False)
+        outcome = await self.outcome(visitor, command, arguments, "", confirmed=False)
         data = outcome.data
         if outcome.reason != CONFIRM_FIRST or not isinstance(data, dict):
             return outcome
@@ -156,7 +161,7 @@ class Acts:
         own = await access_to(self.services).listed(visitor.identity)
         return any(each.id == given.get("id") for each in own)
 
-    async def _outcome(
+    async def outcome(
         self, visitor: Visitor, command: Command, arguments: Mapping[str, Json], run: str, *, confirmed: bool
     ) -> RunOutcome:
         """Run a command as the visitor, and return its outcome, or its state after a while."""
@@ -210,7 +215,7 @@ class Acts:
             "allowed": visitor.may_run(command),
             "problem": problem,
             "back": own_path(request.query.get("back"), "/commands"),
-            "run": _new_run(),
+            "run": new_run(),
         }
         return await page(
             self.services, self.pages, request, visitor, command.name, "command.html", values, status=status
@@ -225,14 +230,14 @@ class Acts:
         checked: Checked,
         back: str,
     ) -> web.Response:
-        """Ask before a command that cannot be undone."""
+        """Ask before a command that is confirmed."""
         values: dict[str, object] = {
             "action": forms.path_of(command),
             "question": written(question(command, arguments, checked.note), ""),
             # What they were told of holds, and nothing else.
             "hidden": forms.as_fields({**arguments, **checked.arguments}.items()),
             "back": back,
-            "run": _new_run(),
+            "run": new_run(),
         }
         return await page(
             self.services, self.pages, request, visitor, f"Confirm {command.name}", "confirm.html", values
@@ -265,9 +270,15 @@ async def sent_by(request: web.Request) -> dict[str, str]:
     return sent
 
 
-def _new_run() -> Markup:
+def new_run() -> Markup:
     """Return an id for a run. It has hexadecimal digits alone, and no pattern of the operator must mask it."""
     return Markup(secrets.token_hex(16))  # noqa: S704
+
+
+def _page_of(outcome: RunOutcome) -> str:
+    """Return the address of the page of an outcome: changes have one of their own, with comments on their lines."""
+    kind = "changes" if outcome.name == "diff" and outcome.state == "done" else "done"
+    return f"/{kind}/{outcome.run_id.partition(':')[2]}"
 
 
 def _said(state: str) -> str:
@@ -276,12 +287,9 @@ def _said(state: str) -> str:
 
 def _shown(outcome: RunOutcome) -> Mapping[str, object]:
     """Return what the templates of an outcome get."""
-    data = outcome.data
-    diff = data.get("diff") if isinstance(data, dict) else None
     return {
         "command": outcome.name,
         "state": outcome.state,
         "said": _said(outcome.state),
         "text": outcome.text,
-        "lines": diff_lines(diff) if outcome.name == "diff" and isinstance(diff, str) else (),
     }

@@ -11,6 +11,7 @@ from typing import Final
 
 _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
+    ".png": "image/png",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
@@ -44,6 +45,10 @@ class Assets:
         if name not in self._assets:
             raise KeyError(name)
         return f"/static/{self.version}/{name}"
+
+    def named(self, name: str) -> Asset:
+        """Return a file of any version."""
+        return self._assets[name]
 
     def get(self, version: str, name: str) -> Asset | None:
         """Return a file, or None if there is none of this name and version."""

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from bot.commands.doors import Door
 from bot.commands.parser import Json
 from bot.commands.registry import Command, CommandTable, Parameter
 from bot.text.errors import UsageError
 
+#: The name of the interface in the audit.
+DOOR: Final[Door] = "web"
 #: Names of fields that are arguments begin with this.
 ARGUMENT: Final = "a."
 FieldKind: TypeAlias = Literal["checkbox", "select", "number", "text", "words"]
@@ -42,7 +45,9 @@ def command_at(table: CommandTable, path: str) -> Command | None:
 
 def fields(command: Command, given: Mapping[str, str]) -> tuple[FormField, ...]:
     """Return the fields of a command, filled with what was given before."""
-    return tuple(_field(parameter, given.get(parameter.name, "")) for parameter in command.parameters)
+    return tuple(
+        _field(parameter, given.get(parameter.name, "")) for parameter in command.parameters if DOOR in parameter.doors
+    )
 
 
 def _field(parameter: Parameter, value: str) -> FormField:

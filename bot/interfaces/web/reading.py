@@ -18,6 +18,7 @@ from bot.commands.registry import Command
 from bot.commands.syntax import command_line
 from bot.interfaces.web import forms, views
 from bot.interfaces.web.assets import Assets
+from bot.interfaces.web.forms import DOOR
 from bot.interfaces.web.guard import RequestRefused
 from bot.interfaces.web.rendering import PageTemplates
 from bot.interfaces.web.settings import WebAddresses
@@ -26,6 +27,7 @@ from bot.interfaces.web.visitor import Visitor, check_sees, own_path, permission
 from bot.read_models.agent import AgentModel
 from bot.read_models.audit import AuditModel
 from bot.read_models.documents import AGENTS, Document
+from bot.read_models.waiting import WaitingModel
 from bot.text.errors import NotPermitted
 from bot.web_access.sessions_of import access_to
 
@@ -35,6 +37,7 @@ NAVIGATION: Final = (
     ("/waiting", "Approvals", "approvals"),
     ("/limits", "Limits", "budget"),
     ("/tasks", "Tasks", "tasks"),
+    ("/runs", "Runs", "runs"),
     ("/audit", "Audit", "audit"),
     ("/health", "Health", "health"),
     ("/commands", "Commands", "help"),
@@ -52,6 +55,8 @@ class ReadingPages:
     where: Callable[[], WebAddresses]
     streams: Streams
     assets: Assets
+    has_push: bool = False
+    """Whether browsers can have pushes."""
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -60,6 +65,7 @@ class ReadingPages:
             web.get("/waiting", self._shown(self._view("waiting", "Approvals", "page"))),
             web.get("/waiting/{name}", self._shown(self._request)),
             web.get("/tasks", self._shown(self._view("tasks", "Tasks", "page", "ended"))),
+            web.get("/runs", self._shown(self._view("runs", "Runs", "page"))),
             web.get("/limits", self._shown(self._view("limits", "Limits", "page"))),
             web.get("/audit", self._shown(self._audit)),
             web.get("/health", self._shown(self._view("health", "Health"))),
@@ -99,7 +105,22 @@ class ReadingPages:
 
     async def _request(self, request: web.Request, visitor: Visitor) -> web.Response:
         name = request.match_info["name"]
-        return await self._show(request, visitor, views.view_of("request", {"name": name}), f"Request {name}")
+        view = views.view_of("request", {"name": name})
+        check_sees(visitor, self.services, view.command)
+        waiting = (await self.services.documents.get("waiting")).value
+        if not isinstance(waiting, WaitingModel) or not waiting.is_shortened(name):
+            return await self._show(request, visitor, view, f"Request {name}")
+        # The whole text is loaded once, and not with each change of anything.
+        found = await self.services.documents.page("waiting", name)
+        if not isinstance(found, WaitingModel):
+            raise views.NoSuchView
+        values = {
+            "id": name,
+            "requests": [views.asked_view(each) for each in found.requests],
+            "questions": [views.questioned_view(each) for each in found.questions],
+        }
+        watched = views.view_of("request", {"name": name, "whole": "1"})
+        return await self._show(request, visitor, watched, f"Request {name}", "request.html", values)
 
     async def _agent(self, request: web.Request, visitor: Visitor) -> web.Response:
         name = request.match_info["name"]
@@ -176,7 +197,7 @@ class ReadingPages:
 
     async def _commands(self, request: web.Request, visitor: Visitor) -> web.Response:
         sections: dict[str, list[tuple[Command, str, bool]]] = {}
-        for command in self.services.table.visible(visitor.permission):
+        for command in self.services.table.visible(visitor.permission, DOOR):
             shown = (command, forms.path_of(command), visitor.may_run(command))
             sections.setdefault(command.help_section, []).append(shown)
         return await self._page(request, visitor, "Commands", "commands.html", {"sections": sections})
@@ -185,7 +206,10 @@ class ReadingPages:
         check_sees(visitor, self.services, "web sessions")
         own = None if visitor.permission >= ADMIN else visitor.identity
         found = await access_to(self.services).listed(own)
-        return await self._page(request, visitor, "Browsers", "sessions.html", {"sessions": found})
+        offered = self.has_push and permission_for(self.services, "approvals") <= visitor.permission
+        return await self._page(
+            request, visitor, "Browsers", "sessions.html", {"sessions": found, "offers_push": offered}
+        )
 
     # --- the stream and files ----------------------------------------------------------------------------------------
 
@@ -205,6 +229,7 @@ class ReadingPages:
         return web.Response(body=asset.content, headers=headers)
 
     async def _manifest(self, request: web.Request) -> web.Response:
+        png = {"src": self.assets.address("icon-180.png"), "sizes": "180x180", "type": "image/png", "purpose": "any"}
         icon = {"src": self.assets.address("icon.svg"), "sizes": "any", "type": "image/svg+xml", "purpose": "any"}
         return web.json_response(
             {
@@ -215,7 +240,7 @@ class ReadingPages:
                 "display": "standalone",
                 "background_color": "#101418",
                 "theme_color": "#101418",
-                "icons": [icon, {**icon, "purpose": "maskable"}],
+                "icons": [icon, {**icon, "purpose": "maskable"}, png],
             },
             content_type="application/manifest+json",
         )

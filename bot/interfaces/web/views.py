@@ -20,6 +20,7 @@ from bot.read_models.documents import AGENTS, Document, ReadModel
 from bot.read_models.fleet import FleetAgent, FleetModel
 from bot.read_models.health import HealthModel
 from bot.read_models.limits import LimitsModel
+from bot.read_models.runs import RunsModel
 from bot.read_models.tasks import TaskLine, TasksModel
 from bot.read_models.waiting import AnswerChoice, PendingQuestion, PendingRequest, WaitingModel
 from bot.text.errors import UserError
@@ -205,24 +206,26 @@ def _agent(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> 
     return {
         "model": model,
         "agent": model.agent,
-        "requests": [_asked(each) for each in waiting.requests if each.agent == name],
-        "questions": [_questioned(each) for each in waiting.questions if each.agent == name],
+        "requests": [asked_view(each) for each in waiting.requests if each.agent == name],
+        "questions": [questioned_view(each) for each in waiting.questions if each.agent == name],
     }
 
 
-def _asked(request: PendingRequest) -> Mapping[str, object]:
+def asked_view(request: PendingRequest) -> Mapping[str, object]:
+    """Return what the card of a request gets."""
     return {"request": request, "buttons": buttons(request.choices)}
 
 
-def _questioned(question: PendingQuestion) -> Mapping[str, object]:
+def questioned_view(question: PendingQuestion) -> Mapping[str, object]:
+    """Return what the card of a question gets."""
     return {"question": question, "buttons": buttons(question.choices)}
 
 
 def _waiting(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:
     waiting = _value(documents, "waiting", WaitingModel)
     return {
-        "page": page_of([_asked(each) for each in waiting.requests], parameters.get("page")),
-        "questions": [_questioned(each) for each in waiting.questions],
+        "page": page_of([asked_view(each) for each in waiting.requests], parameters.get("page")),
+        "questions": [questioned_view(each) for each in waiting.questions],
     }
 
 
@@ -233,8 +236,9 @@ def _request(documents: Mapping[str, Document], parameters: Mapping[str, str]) -
     question = next((each for each in waiting.questions if each.id == name), None)
     return {
         "id": name,
-        "asked": None if request is None else _asked(request),
-        "questioned": None if question is None else _questioned(question),
+        "whole": parameters.get("whole") == "1",
+        "asked": None if request is None else asked_view(request),
+        "questioned": None if question is None else questioned_view(question),
     }
 
 
@@ -257,6 +261,11 @@ def _tasks(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> 
         "ended": parameters.get("ended") == "1",
         "page": page_of(lines, parameters.get("page")),
     }
+
+
+def _runs(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:
+    runs = _value(documents, "runs", RunsModel)
+    return {"page": page_of((*runs.open, *runs.ended), parameters.get("page"))}
 
 
 def _audit(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:
@@ -282,9 +291,10 @@ _KINDS: Final[Mapping[str, _ViewKind]] = {
     "fleet": _ViewKind(("fleet",), "ps", _fleet, _PAGED | {"all"}),
     "agent": _ViewKind((AGENTS, "waiting"), "tail", _agent, _NAMED),
     "waiting": _ViewKind(("waiting",), "approvals", _waiting, _PAGED),
-    "request": _ViewKind(("waiting",), "approvals", _request, _NAMED),
+    "request": _ViewKind(("waiting",), "approvals", _request, _NAMED | {"whole"}),
     "limits": _ViewKind(("limits",), "budget", _limits, _PAGED),
     "tasks": _ViewKind(("tasks",), "tasks", _tasks, _PAGED | {"ended"}),
+    "runs": _ViewKind(("runs",), "runs", _runs, _PAGED),
     "audit": _ViewKind(("audit",), "audit", _audit),
     "health": _ViewKind(("health",), "health", _health),
 }

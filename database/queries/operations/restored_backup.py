@@ -33,6 +33,8 @@ from database.schema import (
     tool_calls,
     topic_words,
     topics,
+    trace_positions,
+    trace_waiting,
     web_sessions,
 )
 
@@ -144,6 +146,9 @@ async def settle(
     )
     # A session may have been ended since.
     await tx.execute(delete(web_sessions))
+    # Traces begin anew, with other ids: what ended here ended otherwise in those that were sent.
+    await tx.execute(delete(trace_positions))
+    await tx.execute(delete(trace_waiting))
     await tx.execute(update(leases).values(until=0.0))
     return EndedByRestore(
         events=events,

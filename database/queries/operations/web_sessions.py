@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, update
@@ -35,6 +36,10 @@ class WebSessionRow(Record):
     expires_at: float
     ended_at: float | None
     ended_by: str | None
+    #: comments on lines that were not sent; null: none
+    comments: Sequence[Mapping[str, str | float]] | None = None
+    #: ``endpoint``, ``p256dh`` and ``auth`` of its push service, and ``at``: when it was told; null: no pushes
+    push: Mapping[str, str | float] | None = None
 
 
 async def add(tx: AsyncConnection, row: WebSessionRow) -> bool:
@@ -44,6 +49,11 @@ async def add(tx: AsyncConnection, row: WebSessionRow) -> bool:
 
 async def get(tx: AsyncConnection, session_id: str) -> WebSessionRow | None:
     return await WebSessionRow.one(tx, select(table).where(table.c.id == session_id))
+
+
+async def held(tx: AsyncConnection, session_id: str) -> WebSessionRow | None:
+    """Return a row that nobody else changes until the transaction ends."""
+    return await WebSessionRow.one(tx, select(table).where(table.c.id == session_id).with_for_update())
 
 
 async def by_token(tx: AsyncConnection, token_hash: str) -> WebSessionRow | None:
@@ -71,6 +81,12 @@ async def opened(
     if identity is not None:
         where.append(table.c.identity == identity)
     return await WebSessionRow.every(tx, select(table).where(*where).order_by(table.c.asked_at.desc(), table.c.id))
+
+
+async def pushed(tx: AsyncConnection, now: float, *, seen_after: float) -> list[WebSessionRow]:
+    """Return the open sessions that want pushes."""
+    where = table.c.state == "open", table.c.expires_at > now, table.c.seen_at > seen_after, table.c.push.is_not(None)
+    return await WebSessionRow.every(tx, select(table).where(*where).order_by(table.c.id))
 
 
 async def change(tx: AsyncConnection, session_id: str, *, only: tuple[str, ...], **values: object) -> bool:

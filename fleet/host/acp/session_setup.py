@@ -23,12 +23,15 @@ class Established:
     note: str | None
 
 
-async def establish(client: AcpClient, spec: AgentSpec, known: str | None, *, taken_over: bool = False) -> Established:
+async def establish(
+    client: AcpClient, spec: AgentSpec, known: str | None, *, taken_over: bool = False, goes_on: bool = False
+) -> Established:
     """Get `client` to the point where it takes prompts.
 
     Args:
         known: the session that the journal knows, if there was one.
         taken_over: whether it is a person's, which is loaded or nothing.
+        goes_on: whether this agent host had the session before, so that it goes on whatever the specification says.
 
     Raises:
         RuntimeTrouble: it does not get there; the message says why and, where it can, what to do.
@@ -36,7 +39,7 @@ async def establish(client: AcpClient, spec: AgentSpec, known: str | None, *, ta
     try:
         capabilities = await client.initialize()
         session, loaded, note = await _session(
-            client, spec, known, can_load=capabilities.load_session, taken_over=taken_over
+            client, spec, known, can_load=capabilities.load_session, taken_over=taken_over, goes_on=goes_on
         )
     except LoginNeeded as error:
         raise LoginNeeded(f"{error} Run `muster login {spec.runtime}` in a shell, then restart the agent.") from None
@@ -106,7 +109,7 @@ async def _choose(client: AcpClient, spec: AgentSpec, session: AcpSession) -> No
 
 
 async def _session(
-    client: AcpClient, spec: AgentSpec, known: str | None, *, can_load: bool, taken_over: bool
+    client: AcpClient, spec: AgentSpec, known: str | None, *, can_load: bool, taken_over: bool, goes_on: bool
 ) -> tuple[AcpSession, bool, str | None]:
     if known is not None and taken_over:
         if not can_load:
@@ -117,7 +120,7 @@ async def _session(
             raise
         except RuntimeTrouble as error:
             raise RuntimeTrouble(f"The conversation {known} could not be loaded. {error}") from None
-    if known is None or not spec.resume_session:
+    if known is None or not (spec.resume_session or goes_on):
         return await client.new_session(spec.cwd, spec.session_meta, spec.mcp_servers), False, None
     if not can_load:
         note = "This runtime does not keep conversations, so the earlier one could not be loaded."

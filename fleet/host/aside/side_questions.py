@@ -114,6 +114,7 @@ class SideQuestions:
     def serve(self, life: RuntimeLife) -> None:
         """This runtime takes prompts now."""
         self._life = life
+        self._closed = False
 
     async def stop(self) -> None:
         """Take no further question, and give up the one that is being answered. Its end is told by `cut_off`."""
@@ -175,6 +176,8 @@ class SideQuestions:
                 "on the side from doing so. Send it as a message.",
                 refusal="no_aside",
             )
+        if (by := self._chronicle.state.handed_to) is not None:
+            raise AgentRefused(f"{by} has it in a terminal; ask when it is given back.", refusal="stopping")
         if self._closed:
             raise AgentRefused("The agent is about to end; ask when it runs again.", refusal="stopping")
         if self._life is None or self._life.silent:

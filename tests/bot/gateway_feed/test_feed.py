@@ -161,3 +161,16 @@ async def test_an_interrupted_reader_closes_its_connection(gateway: SmallGateway
     async with asyncio.timeout(5):
         while gateway.open_streams:
             await asyncio.sleep(0.01)
+
+
+async def test_a_patch_of_a_revision_that_is_not_known_leads_to_the_whole_document(gateway: SmallGateway) -> None:
+    links: list[FeedLink] = []
+    gateway.first = (
+        b'event: patch\nid: e1:9\ndata: {"name": "fleet", "epoch": "e1", "base": 8, "revision": 9, "made_at": 1, '
+        b'"fields": {}, "rows": {}}\n\n'
+    )
+    async with _feed(gateway, links).follow(["fleet"]) as documents:
+        document = await anext(documents)
+    assert (document.revision, document.value) == (1, FleetModel())
+    assert "a patch of a revision that is not known here" in links[1].why
+    assert gateway.resumed == ["", ""], "nothing of the patch counts as read"

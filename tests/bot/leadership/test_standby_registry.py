@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot.leadership import lease, standby_registry
-from bot.monitoring import health_view
+from bot.monitoring import health, health_view
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries.operations import leases
@@ -69,8 +69,9 @@ async def test_the_room_reads_who_stands_by(tmp_path: Path, url: str) -> None:
 
 async def test_with_a_file_nobody_stands_by(tmp_path: Path) -> None:
     async with house(tmp_path) as home, home.open() as orchestrator:
-        report = await health_view.report(orchestrator.services)
-        assert "standby" not in report["register"]
+        report = await health.load(orchestrator.services)
+        assert report.standbys is None
+        assert "standby" not in health_view.health_json(report, 0.0)["register"]
 
 
 @pytest.mark.parametrize(

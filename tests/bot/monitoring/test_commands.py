@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import update
 
 from bot.auth.permission import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.auth.permissions import Operators
@@ -16,15 +17,24 @@ from bot.commands.executor import Executor
 from bot.commands.help import explanation
 from bot.commands.runs import RunOutcome, RunRequest
 from bot.commands.syntax import CHAT, written
+from bot.config.paths import Paths
 from bot.messaging.event_hub import EventHub
-from bot.monitoring import audit_view
+from bot.monitoring import audit_loader, audit_view
 from bot.monitoring import commands as _admin
+from bot.monitoring.health import status_of
+from bot.read_models.audit import AuditEntry, AuditModel
+from bot.read_models.health import EgressFacts, HealthModel, JobHealth, PartHealth
 from bot.reports.services import ReportServices
 from connectors.contract.connector_protocol import Device, DeviceState, NotReady, UnknownDevice
+from core.crash_points import declare
+from core.signing.signing_key import SigningKey
 from database.engine.store import Store
-from database.queries.operations.audit_log import AuditRow
+from database.queries.operations import audit_anchors
+from database.schema import audit
 
 assert _admin
+
+STEP = declare("tests.monitoring")
 
 ANA = "matrix:@ana:example.org"
 OWNER = "terminal:root"
@@ -33,12 +43,20 @@ OWNER = "terminal:root"
 @dataclass
 class Office:
     store: Store
-    parts: dict[str, Any] = field(default_factory=dict)
+    parts: list[PartHealth] = field(default_factory=list)
+    jobs: list[JobHealth] = field(default_factory=list)
     runs: int = 0
 
     def __post_init__(self) -> None:
-        async def parts() -> dict[str, Any]:
-            return self.parts
+        async def checked() -> HealthModel:
+            return HealthModel(
+                status=status_of(self.parts, self.jobs),
+                version="1.2.3",
+                started_at=999_000.0,
+                parts=tuple(self.parts),
+                jobs=tuple(self.jobs),
+                agents={"idle": 2},
+            )
 
         self.services = ReportServices(
             clock=lambda: 1_000_000.0,
@@ -46,7 +64,7 @@ class Office:
             table=command_table.TABLE,
             operators=Operators(self.store, {ANA: OPERATOR}, owners={OWNER}),
             events=EventHub(),
-            health=parts,
+            health=checked,
             version="1.2.3",
             started_at=999_000.0,
             settings=cast("Any", SimpleNamespace(broken=("matrix", "discord"), connectors=[])),
@@ -149,18 +167,57 @@ async def test_the_audit_tells_who_did_what(office: Office) -> None:
     assert "operator set identity=matrix:@x:y permission=viewer" in outcome.text
 
 
+async def test_the_audit_is_verified_with_the_key_of_the_installation(office: Office, tmp_path: Path) -> None:
+    office.services.paths = Paths.of({"MUSTER_HOME": str(tmp_path)})
+    await office("operator set", identity="matrix:@x:y", permission="viewer")
+    await office("operator set", identity="matrix:@z:y", permission="viewer")
+    outcome = await office("audit verify")
+    assert outcome.state == "done"
+    assert "The audit log is as Muster wrote it: 2 lines, no line was signed yet." in outcome.text
+    key = SigningKey.read(office.services.paths.signing_key)
+    assert (outcome.data["ok"], outcome.data["lines"], outcome.data["key"]) == (True, 2, key.public)
+    async with office.store.write(STEP) as tx:
+        await audit_anchors.checkpoint(tx, SigningKey(b"o" * 32), 1_000_000.0)
+        await tx.execute(update(audit).where(audit.c.key.contains("1")).values(identity=ANA))
+    outcome = await office("audit verify")
+    assert outcome.state == "failed"
+    assert (
+        "**The audit log is not as Muster wrote it** (3 lines, last signed at 1970-01-12 13:46:40 UTC):" in outcome.text
+    )
+    assert [fault["code"] for fault in outcome.data["faults"]] == ["anchor_unknown_key", "broken"]
+    assert "by the unknown key `ed25519:" in outcome.text
+    outcome = await office("audit verify", key=SigningKey(b"o" * 32).public)
+    assert [fault["code"] for fault in outcome.data["faults"]] == ["broken"]
+
+
+async def test_a_key_that_is_none_is_refused(office: Office, tmp_path: Path) -> None:
+    office.services.paths = Paths.of({"MUSTER_HOME": str(tmp_path)})
+    outcome = await office("audit verify", key="ed25519:abc")
+    assert outcome.state == "refused"
+    assert "'ed25519:abc' is no public key" in outcome.text
+    assert (await office("audit verify", by=ANA, may=OPERATOR)).state == "refused"
+
+
 async def test_whoami(office: Office) -> None:
     outcome = await office("whoami", by=ANA, may=VIEWER)
     assert outcome.data == {"identity": ANA, "permission": "viewer", "through": None, "door": "cli"}
 
 
+MATRIX = PartHealth(
+    name="home", kind="connector", system="matrix", reachable=True, authenticated=True, detail="It is connected."
+)
+REGISTER = PartHealth(name="register", kind="register", reachable=True, detail="It answers.")
+
+
 async def test_health_is_ok_only_when_every_part_is_known_to_be_well(office: Office) -> None:
-    connector = {"kind": "matrix", "reachable": True, "authenticated": True, "last_seen": None, "detail": "fine"}
-    register = {"reachable": True, "detail": "it answers"}
-    office.parts = {"connectors": [connector], "register": register, "agents": {"idle": 2}, "jobs": []}
+    office.parts = [MATRIX, REGISTER]
     well = (await office("health")).data
     assert well["status"] == "ok"
     assert well["uptime_s"] == 1000
+    assert well["connectors"][0] == {
+        "name": "home", "kind": "matrix", "reachable": True, "authenticated": True, "last_seen": None,
+        "detail": "It is connected.", "impaired": False,
+    }  # fmt: skip
     assert well.keys() == {
         "status",
         "version",
@@ -172,58 +229,82 @@ async def test_health_is_ok_only_when_every_part_is_known_to_be_well(office: Off
         "jobs",
         "agents",
         "tasks",
+        "traces",
     }
+    assert well["traces"] is None, "none are sent"
 
-    office.parts["connectors"] = [connector | {"reachable": None, "detail": "never asked"}]
+    office.parts.append(PartHealth(name="traces", kind="traces", reachable=False, detail="it answered 503"))
+    assert (await office("health")).data["status"] == "ok", "work does not depend on traces"
+    assert "✗ traces: it answered 503" in (await office("health")).text
+
+
+DISK = PartHealth(name="/a", kind="disk", reachable=False, detail="/a cannot be written: No space left on device.")
+IDLE_EGRESS = PartHealth(name="egress", kind="egress", detail="it does not run", egress=EgressFacts())
+
+
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        ([replace(MATRIX, reachable=None, detail="Not asked."), REGISTER], "? connector home: Not asked."),
+        ([replace(MATRIX, impaired=True, detail="It was replaced."), REGISTER], "✗ connector home: It was replaced."),
+        ([replace(MATRIX, authenticated=False, detail="Log in."), REGISTER], "✗ connector home: Log in."),
+        ([MATRIX, REGISTER, DISK], "✗ disk: /a cannot be written"),
+        ([REGISTER, replace(IDLE_EGRESS, impaired=True, detail="stopped")], "✗ egress: stopped"),
+        ([REGISTER, replace(IDLE_EGRESS, reachable=False, detail="away")], "✗ egress: away"),
+        ([], "agents: 2 idle"),
+    ],
+)
+async def test_health_is_degraded_by_any_part(office: Office, parts: list[PartHealth], line: str) -> None:
+    office.parts = parts
     degraded = await office("health")
     assert degraded.data["status"] == "degraded"
-    assert "? connector matrix: never asked" in degraded.text
+    assert line in degraded.text
 
-    office.parts["connectors"] = [connector | {"impaired": True, "detail": "The room was replaced."}]
-    degraded = await office("health")
-    assert degraded.data["status"] == "degraded"
-    assert "✗ connector matrix: The room was replaced." in degraded.text
 
-    office.parts["connectors"] = [connector]
-    office.parts["disks"] = [
-        {"name": "/a", "reachable": False, "detail": "/a cannot be written: No space left on device."}
-    ]
-    degraded = await office("health")
-    assert degraded.data["status"] == "degraded"
-    assert "✗ disk: /a cannot be written" in degraded.text
-
-    office.parts = {"register": register, "jobs": [{"name": "sweep", "last_error": "boom", "missed": 0}]}
+async def test_an_egress_that_nobody_needs_yet_and_a_job_that_fails(office: Office) -> None:
+    office.parts = [REGISTER, IDLE_EGRESS]
+    assert (await office("health")).data["status"] == "ok"
+    office.jobs = [JobHealth(name="sweep", last_error="boom", duration_s=0.5)]
     failing = await office("health")
     assert failing.data["status"] == "degraded"
     assert "✗ job sweep: boom" in failing.text
-
-    office.parts = {}
-    assert (await office("health")).data["status"] == "degraded"
+    assert failing.data["jobs"][0]["duration_s"] == 0.5
 
 
 async def test_health_is_down_without_a_register(office: Office) -> None:
-    office.parts = {"register": {"reachable": False, "detail": "The disk is full."}}
+    office.parts = [replace(REGISTER, reachable=False, detail="The disk is full.")]
     outcome = await office("health")
     assert outcome.data["status"] == "down"
     assert "✗ register: The disk is full." in outcome.text
+    office.services.health = None
+    assert (await office("health")).data["status"] == "degraded"
 
 
 def test_what_the_egress_refused_can_be_read_in_the_audit() -> None:
-    row = AuditRow(
+    entry = AuditEntry(
         seq=1,
         at=0.0,
         identity="egress",
-        through=None,
         door="egress",
-        connector=None,
-        conversation=None,
         action="refused",
-        arguments={"agent": "coder0"},
+        arguments="agent=coder0",
         outcome="refused",
         detail="refused: POST | /v1/files",
     )
-    last = audit_view.text([row], limit=200).splitlines()[-1]
+    last = audit_view.audit_text(AuditModel(entries=(entry,))).splitlines()[-1]
     assert last.endswith("| refused agent=coder0 | refused: POST \\| /v1/files |")
+
+
+async def test_the_audit_prints_whole_arguments_and_says_that_there_is_more(office: Office) -> None:
+    for number in range(3):
+        await office("operator set", identity=f"matrix:@{'x' * 80}{number}:y", permission="viewer")
+    (row, *_) = (await office("audit")).data
+    assert row["arguments"] == {"identity": f"matrix:@{'x' * 80}0:y", "permission": "viewer"}
+    assert row["conversation"] is None
+    page = await audit_loader.since(office.services, 0.0, 2)
+    assert [each.values for each in page.entries][1] == {"identity": f"matrix:@{'x' * 80}2:y", "permission": "viewer"}
+    assert "There are more: ask for a shorter time" in audit_view.audit_text(page)
+    assert [each.values for each in (await audit_loader.load(office.services)).entries] == [None] * 4
 
 
 # --- devices -----------------------------------------------------------------------------------------------------

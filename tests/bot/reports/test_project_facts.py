@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from bot.read_models.limits import UsageRow
 from bot.reports import text as wording
 from bot.reports.commands_service import facts_json
-from bot.reports.model import BudgetLeft, ProjectFacts, ReportedUsage, ReportFacts
+from bot.reports.model import BudgetLeft, ProjectFacts, ReportFacts
 from database.engine.store import Store
 from database.queries.chat import topics
 from database.queries.chat.topics import Topic
@@ -108,8 +109,9 @@ async def test_without_projects_nothing_is_said_of_them(store: Store, tmp_path: 
 
 def test_programs_get_the_scope_as_commands_take_it() -> None:
     project = ProjectFacts(
-        name="web", spent=ReportedUsage(key="web", requests=2, tokens=1_500, usd=0.25), opened=3, ended={"merge": 2},
-        waiting=1, budget=[BudgetLeft(unit="tokens", window="day", limit=2e6, used=5e5, left=1.5e6, resets_at=0.0)],
+        name="web", spent=UsageRow(by="project", name="web", requests=2, tokens=1_500, usd=0.25), opened=3,
+        ended={"merge": 2}, waiting=1,
+        budget=[BudgetLeft(unit="tokens", window="day", limit=2e6, used=5e5, left=1.5e6, resets_at=0.0)],
     )  # fmt: skip
     facts = ReportFacts(kind="weekly", now=0.0, zone=ZONE, begin=0.0, end=1.0, projects=[project])
     (told,) = facts_json(facts)["projects"]

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.config.reports import QuietHours
-from bot.read_models.limits import WindowPace, WindowProjection
+from bot.read_models.limits import UsageRow, WindowPace, WindowProjection
 from bot.reports import text as wording
 from bot.reports.commands_service import facts_json
 from bot.reports.loader import span_of
-from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
+from bot.reports.model import AgentFacts, Down, ReportFacts, TaskFacts
 from bot.reports.schedule import quiet_until
 from bot.reports.threshold_alerts import Crossing
 from bot.text import markdown
@@ -32,14 +32,15 @@ def task(number: int, **said: object) -> TaskFacts:
 
 def full() -> ReportFacts:
     spent = [
-        ReportedUsage(key=f"coder{number}", requests=3, tokens=1_200_000, usd=None, estimated=1) for number in range(40)
+        UsageRow(by="agent", name=f"coder{number}", requests=3, tokens=1_200_000, usd=None, estimated=1)
+        for number in range(40)
     ]
     tasks = [task(number) for number in range(12)]
     return replace(
         FACTS,
-        total=ReportedUsage(key="", requests=120, tokens=48_000_000, usd=12.5, estimated=2),
+        total=UsageRow(by="all", name="", requests=120, tokens=48_000_000, usd=12.5, estimated=2),
         agents=spent,
-        tasks=[replace(each, key=f"ab12cd{number:02}") for number, each in enumerate(spent[:20])],
+        tasks=[replace(each, name=f"ab12cd{number:02}") for number, each in enumerate(spent[:20])],
         names=[(each.id, each.text) for each in tasks],
         waiting=tasks,
         waiting_count=57,

@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
+from bot.auth.permission import ADMIN
 from bot.commands import sections
+from bot.commands.executor import RunRequest
 from bot.config.paths import Paths
 from bot.egress_client import emergency_stop
 from bot.egress_client.process import places
 from bot.interfaces.cli.main import run
 from bot.interfaces.cli.output import NOT_RUNNING
-from bot.spending import offline_limits
+from bot.spending import offline_limits, pace_view
 from egress.ledger.model import Observation
 from tests.bot.orchestrator import House, house
 
@@ -89,6 +91,40 @@ async def test_the_egress_says_the_same_as_before_muster_went(home: House, capsy
     assert "?" in row, "the pace is marked as unknown"
 
 
+async def test_pace_shows_each_window_and_that_its_line_is_unknown(
+    home: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with home.open():
+        await used(home)
+        before = await home.orchestrator.executor.run(
+            RunRequest(id="pace", name="pace", arguments={}, identity="cli:ana", permission=ADMIN, door="cli")
+        )
+    capsys.readouterr()
+    assert await asyncio.to_thread(muster, "pace", "--json") == NOT_RUNNING
+    said = capsys.readouterr()
+    found, running = json.loads(said.out), before.reply.data
+    assert found.keys() == running.keys(), "programs get the same keys"
+    assert found["evidence"] == "egress"
+    assert (found["waiting"], found["spread"]) == (None, None), "only Muster knows it"
+    windows = {each["window"]: each for each in found["windows"]}
+    paced = {each["window"]: each for each in running["windows"]}
+    assert windows.keys() == paced.keys(), "the keys of windows are the same"
+    one, other = windows["agent:coder0/tokens/day"], paced["agent:coder0/tokens/day"]
+    assert one.keys() == other.keys()
+    assert {name: one[name] for name in ("scope", "unit", "limit", "used", "reset_at", "reset_confidence")} == {
+        name: other[name] for name in ("scope", "unit", "limit", "used", "reset_at", "reset_confidence")
+    }
+    assert {name: one[name] for name in ("line", "ahead", "may_use_now", "holds")} == dict.fromkeys(
+        ("line", "ahead", "may_use_now", "holds")
+    )
+    assert one["seen_at"] is not None
+    assert "Muster is not running" in said.err
+    assert await asyncio.to_thread(muster, "pace") == NOT_RUNNING
+    said = capsys.readouterr()
+    assert "of 400k tokens used. Its line is unknown." in said.out
+    assert "The pace is unknown without Muster." in said.out
+
+
 async def test_without_the_egress_its_ledger_says_what_was_used_and_how_long_ago(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +152,9 @@ async def test_without_the_egress_its_ledger_says_what_was_used_and_how_long_ago
     said = capsys.readouterr().out
     assert "The egress does not answer either, so this is what its ledger has, last " in said
     assert "The emergency stop holds: nothing leaves." in said
+    model = offline_limits.load(paths, time.time() + 7_200)
+    assert model is not None
+    assert "used, as known 2 h ago. Its line is unknown." in pace_view.pace_text(model)
 
 
 async def test_where_nothing_can_be_read_it_says_so_and_shows_nothing(

@@ -11,6 +11,7 @@ import pytest
 
 from bot.commands.syntax import command_line
 from bot.pacing import wait_text
+from bot.read_models.tasks import TaskLine, TasksModel
 from bot.tasks import text as task_words
 from bot.tasks import wait_reasons
 from bot.text import amount_input, timestamps
@@ -148,3 +149,20 @@ def test_one_sentence_says_why_a_task_waits_when_it_begins_and_what_lets_it_begi
     now = command_line("task now aa11")
     assert task_words.why_it_waits(queued(**said), behind, NOON, ZONE) == sentence.format(now=now)
     assert sentence.format(now=now) in task_words.whole(queued(**said), str, [], behind, NOON, ZONE)
+
+
+def test_the_queue_shows_what_a_running_task_used_so_far_and_says_if_there_is_more() -> None:
+    running = TaskLine(
+        id="ab12", kind="task", text="Fix it.", role="coder", operator="memory:@ana", state="running", created_at=NOON,
+        projected_tokens=80_000.0, used_tokens=45_000.0,
+    )  # fmt: skip
+    over = replace(running, id="cd34", state="done", used_tokens=None, actual_tokens=70_000.0)
+    model = TasksModel(open=(running,), ended=(over,), counts={"running": 1}, more=True)
+    said = task_words.queue_text(model, NOON, ZONE, ended=True)
+    first, second = [line for line in said.splitlines() if "Fix it." in line]
+    assert "| 80k | 45k so far |" in first
+    assert "| 80k | 70k |" in second
+    assert said.startswith("1 running\n")
+    assert said.endswith("More tasks wait than are shown here.")
+    assert "tasks --all" in task_words.queue_text(TasksModel(), NOON, ZONE, ended=False)
+    assert task_words.task_json(running)["used_tokens"] == 45_000.0

@@ -32,7 +32,7 @@ async def test_a_shell_without_a_terminal_says_which_browser_before_it_wants_a_y
         status, said = await muster("web", "login", code)
         assert status != 0
         assert "127.0.0.1" in said
-        assert "needs your confirmation. Say --yes" in said
+        assert "needs your confirmation. `muster web logout` ends it. Say --yes" in said
         assert (await it.go_on()).status == 200, "it is not logged in"
         status, said = await muster("web", "login", code, "--yes")
         assert status == 0

@@ -16,7 +16,7 @@ from core.crash_points import declare
 from database.engine.store import Store
 from database.queries import tasks
 from database.queries.agents import auto_resume
-from database.queries.operations import audit_log
+from database.queries.operations import audit_log, trace_sources
 from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger, usage_queries
 from database.queries.spending.usage_cache import UsageQuestion, UsageTally
 from tests.database.queries.rows import DAY, NOON, row
@@ -24,7 +24,7 @@ from tests.database.queries.rows import DAY, NOON, row
 STEP = declare("tests.plans")
 AT = NOON - 1234.5
 #: Tables that grow.
-_LARGE = ("audit", "ledger", "spending", "quota_history", "tasks", "authorizations")
+_LARGE = ("agent_messages", "audit", "ledger", "spending", "quota_history", "tasks", "authorizations")
 
 
 async def second_look(tx: AsyncConnection) -> None:
@@ -45,6 +45,10 @@ QUESTIONS: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "today by all that a view shows": partial(
         usage_queries.groups, by=("agent", "profile", "provider", "account", "model"), since=AT
     ),
+    "requests for traces": partial(trace_sources.requests, source="ledger/one", after=5, limit=9),
+    "turns for traces": partial(trace_sources.messages_of_turns, turns={("coder0", "1-1")}),
+    "runs for traces": partial(trace_sources.runs_of_audit, after=5, limit=9),
+    "tasks for traces": partial(trace_sources.tasks_of, ids=["t"]),
     "what was enforced": partial(audit_log.of_actions, actions=("limit", "cutoff"), at=AT, limit=9),
     "spend by day": partial(usage_ledger.spent, by="day", since=AT, zone=ZoneInfo("Asia/Kathmandu")),
     "today of each agent": partial(usage_ledger.tokens_by_agent, since=AT),

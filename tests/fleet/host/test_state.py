@@ -14,6 +14,8 @@ from fleet.journal.events import (
     Event,
     GrantAdded,
     GrantRevoked,
+    HandedBack,
+    HandedOver,
     JournalEntry,
     JournalPosition,
     MessageEdited,
@@ -109,6 +111,16 @@ def test_a_question_on_the_side_is_open_until_it_ends_and_lost_with_the_host() -
     assert (after.aside, after.asides) == (None, {"q1": "lost"})
     assert from_carried(json.loads(json.dumps(carried(after)))).asides == {"q1": "lost"}
     assert cut_off(after, "why") == []
+
+
+def test_a_handover_lasts_until_it_ends_or_the_host_does() -> None:
+    over = folded(HandedOver(by="ana", session="s"))
+    again = from_carried(json.loads(json.dumps(carried(over))))
+    assert (again.handed_to, again.handed_at) == ("ana", over.handed_at)
+    back = cut_off(over, "why")
+    assert back == [HandedBack(by="ana", reason="why")]
+    after = folded(*back, state=over)
+    assert (after.handed_to, after.handed_at, cut_off(after, "why")) == (None, None, [])
 
 
 def test_the_instructions_count_as_taken_only_when_the_runtime_took_a_prompt() -> None:

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,57 @@ def test_claude_takes_no_settings_but_ours_and_updates_nothing(machine: Machine)
     assert prepared.environment["DISABLE_AUTOUPDATER"] == "1"
     assert prepared.environment["CLAUDE_CODE_OAUTH_TOKEN"] == "sk-ant-oat01-abc"
     assert "ANTHROPIC_API_KEY" not in prepared.environment
+
+
+def test_claude_goes_on_in_a_terminal_with_the_same_settings_and_asks_little_first(machine: Machine) -> None:
+    machine.install("claude-agent-acp")
+    noted = machine.home / ".claude" / ".claude.json"
+    noted.parent.mkdir()
+    noted.write_text(json.dumps({"userID": "u1", "hasCompletedOnboarding": False}))
+    prepared = machine.prepare("claude", Account(key="sk-ant-api03-placeholder"))
+    options = prepared.session_meta["claudeCode"]["options"]
+    line = prepared.terminal
+    assert line[: len(prepared.command)] == prepared.command
+    assert line[line.index("--resume") + 1] == "{session}"
+    assert "--setting-sources=" in line
+    assert "--strict-mcp-config" in line
+    assert json.loads(line[line.index("--managed-settings") + 1]) == options["managedSettings"]
+    answers = json.loads(noted.read_text())
+    assert (answers["userID"], answers["hasCompletedOnboarding"]) == ("u1", True)
+    assert answers["customApiKeyResponses"]["approved"] == ["sk-ant-api03-placeholder"[-20:]]
+    assert "projects" not in answers, "a person says whether the folder is trusted"
+
+
+@pytest.mark.parametrize("content", ["[]", "no json", "[" * 100_000, None])
+def test_what_an_agent_left_in_place_of_answers_is_replaced_and_no_link_is_followed(
+    machine: Machine, tmp_path: Path, content: str | None
+) -> None:
+    machine.install("claude-agent-acp")
+    noted, precious = machine.home / ".claude" / ".claude.json", tmp_path / "precious"
+    noted.parent.mkdir()
+    precious.write_text('{"own": 1}')
+    if content is None:
+        noted.symlink_to(precious)
+    else:
+        noted.write_text(content)
+    machine.prepare("claude")
+    assert json.loads(noted.read_text()) == {"hasCompletedOnboarding": True}
+    assert precious.read_text() == '{"own": 1}'
+
+
+def test_codex_goes_on_in_a_terminal_and_trusts_no_repository_there(machine: Machine) -> None:
+    machine.install("codex-acp")
+    prepared = machine.prepare("codex", Account("openai", "http://127.0.0.1:9/v1"), model='m"1')
+    line = prepared.terminal
+    assert line[len(prepared.command) : len(prepared.command) + 2] == ("cli", "resume")
+    assert line[-2:] == ("--", "{session}")
+    settings = tomllib.loads("\n".join(line[place + 1] for place, word in enumerate(line) if word == "-c"))
+    assert settings["projects"] == {str(machine.workspace): {"trust_level": "untrusted"}}
+    assert settings["approval_policy"] == "on-request"
+    assert settings["sandbox_mode"] == "read-only"
+    assert settings["model"] == 'm"1'
+    assert settings["model_providers"]["muster"]["base_url"] == "http://127.0.0.1:9/v1"
+    assert not any("sk-secret" in word for word in line)
 
 
 def test_codex_asks_a_person_and_trusts_no_repository(machine: Machine) -> None:

@@ -168,3 +168,11 @@ def test_what_was_seen_counts_for_three_heartbeats_or_for_as_long_as_was_said() 
     assert fresh_for(1.0, 5.0) == 5.0
     assert fresh_for(60.0, 30.0) == 120.0, "sooner than two heartbeats a healthy agent would be unknown"
     assert seen(replace(FRESH, pinged_at=NOW - 6), fresh_s=5.0).state == "unknown"
+
+
+def test_an_agent_in_a_persons_terminal_is_at_work_although_nothing_answers_a_heartbeat() -> None:
+    status = HostStatus(state="working", terminal_by="ana", terminal_since=NOW - 900)
+    verdict = judge(status, now=NOW, seen_at=NOW - 1, host_runs=True)
+    assert (verdict.state, verdict.evidence, verdict.detail_since) == ("working", "process", NOW - 900)
+    assert verdict.detail == "handed over to a terminal by ana"
+    assert judge(status, now=NOW, seen_at=NOW - 900, host_runs=True).state == "unknown"

@@ -24,6 +24,8 @@ class SourceState:
     mode: SourceMode
     since: float
     why: str = ""
+    standby: str | None = None
+    """While nothing answers here: that this orchestrator is a standby, and who leads. None: it is none."""
 
 
 class SwitchingSource:
@@ -35,6 +37,7 @@ class SwitchingSource:
         offline: DocumentFeed,
         *,
         listens: Callable[[], bool],
+        standby: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Take both ways.
@@ -43,11 +46,12 @@ class SwitchingSource:
             gateway: makes the feed of the gateway, which calls back when its connection is made or lost.
             offline: the feed for while Muster is down.
             listens: whether something listens on the gateway's socket.
+            standby: what to say if the orchestrator of this installation is a standby, or None.
             clock: seconds since the epoch.
         """
         self._gateway = gateway(self._linked)
         self._offline = offline
-        self._listens = listens
+        self._listens, self._standby = listens, standby
         self._clock = clock
         self._state = SourceState(mode="connecting", since=clock())
         self._tell: Callable[[SourceState], None] = _ignore
@@ -75,7 +79,7 @@ class SwitchingSource:
             except NotRunning as error:
                 self._become("offline", str(error))
             async with self._offline.follow(names) as documents:
-                async for document in _while_down(documents, self._listens):
+                async for document in _while_down(documents, self._is_back):
                     yield document
 
     async def older(self, name: str, before: str) -> ReadModel | None:
@@ -86,17 +90,24 @@ class SwitchingSource:
         """
         return await self._gateway.page(name, before)
 
+    def _is_back(self) -> bool:
+        """Return whether the gateway is back; a standby has none until it leads."""
+        back = self._listens()
+        if not back:
+            self._become("offline", self._state.why, self._standby())
+        return back
+
     def _linked(self, link: FeedLink) -> None:
         if link.live:
             self._become("live", "")
         elif self._state.mode != "offline":
             self._become("lost", link.why)
 
-    def _become(self, mode: SourceMode, why: str) -> None:
-        if (mode, why) == (self._state.mode, self._state.why):
+    def _become(self, mode: SourceMode, why: str, standby: str | None = None) -> None:
+        if (mode, why, standby) == (self._state.mode, self._state.why, self._state.standby):
             return
         since = self._state.since if mode == self._state.mode else self._clock()
-        self._state = SourceState(mode=mode, since=since, why=why)
+        self._state = SourceState(mode=mode, since=since, why=why, standby=standby)
         self._tell(self._state)
 
 

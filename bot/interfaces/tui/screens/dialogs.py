@@ -11,11 +11,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.widgets import Button, Static
 from textual.widgets.button import ButtonVariant
 
 from bot.interfaces.tui.views.waiting import Waiting, first_choice, key_of, label_of, whole
 from bot.interfaces.tui.widgets.cells import safe
+from bot.interfaces.tui.widgets.message_area import MessageArea
 from bot.interfaces.tui.widgets.text_pane import TextLine, TextPane
 from bot.read_models.waiting import AnswerChoice
 
@@ -83,9 +84,12 @@ class ConfirmDialog(ModalScreen[bool]):
 
 
 class TextDialog(ModalScreen[str | None]):
-    """Asks for a line of text."""
+    """Asks for a text of one line or more."""
 
-    DEFAULT_CSS = f"TextDialog {{ {_BOX} }}"
+    DEFAULT_CSS = f"""
+    TextDialog {{ {_BOX} }}
+    TextDialog MessageArea {{ height: 6; border: none; padding: 0; }}
+    """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Cancel")]
 
     def __init__(self, title: str, hint: str = "") -> None:
@@ -97,13 +101,13 @@ class TextDialog(ModalScreen[str | None]):
         """Lay out the dialog."""
         with Vertical():
             yield Static(literal(self._title), classes="head")
-            yield Input(compact=True)
-            yield Static(literal(f"{self._hint} Enter sends it, Esc cancels.".strip()), classes="hint")
+            yield MessageArea()
+            keys = "Enter sends it, Ctrl-j begins a new line, Esc cancels."
+            yield Static(literal(f"{self._hint} {keys}".strip()), classes="hint")
 
-    @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        if event.value.strip():
-            self.dismiss(event.value)
+    @on(MessageArea.Sent)
+    def _sent(self, event: MessageArea.Sent) -> None:
+        self.dismiss(event.text)
 
 
 class OutputDialog(ModalScreen[None]):
@@ -150,16 +154,20 @@ class AnswerDialog(ModalScreen[AnswerChoice | None]):
         *(Binding(str(number), f"choose({number - 1})", str(number), show=False) for number in range(1, 10)),
     ]
 
-    def __init__(self, item: Waiting, clock: Callable[[], float], *, command: str = "") -> None:
+    def __init__(
+        self, item: Waiting, clock: Callable[[], float], *, command: str = "", listed: Waiting | None = None
+    ) -> None:
         """Take what waits.
 
         Args:
-            item: the request or the question.
+            item: the request or the question, whole.
             clock: seconds since the epoch.
             command: the command of the choice that is proposed; empty: none is.
+            listed: what the document has of it, if that is shortened.
         """
         super().__init__()
         self._item, self._clock = item, clock
+        self._listed = item if listed is None else listed
         self._proposed = first_choice(item, command) if command else None
         self._gone = False
         self._pane = TextPane(whole(item, clock()))
@@ -200,7 +208,7 @@ class AnswerDialog(ModalScreen[AnswerChoice | None]):
         """Learn what became of it; None: it no longer waits."""
         if self._gone:
             return
-        if item is None or (item != self._item and not _same_question(item, self._item)):
+        if item is None or (item != self._listed and not _same_question(item, self._listed)):
             self._gone = True
             for button in self.query(Button):
                 button.disabled = button.id != "later"

@@ -11,9 +11,10 @@ from bot.interfaces.tui.views.fleet import ago
 from bot.interfaces.tui.views.lists import moment
 from bot.interfaces.tui.widgets.row_table import Cell, TableColumn, TableShape
 from bot.interfaces.tui.widgets.text_pane import TextLine
-from bot.read_models.limits import AccountModel, AccountWindow, LimitLine, LimitsModel, WindowPace
+from bot.read_models.limits import AccountModel, AccountWindow, Authorization, LimitLine, LimitsModel, WindowPace
 from bot.text.markdown import span
 from budget import amounts
+from budget.scope_names import shown_scope
 
 #: The size of a chart.
 _NARROWEST: Final = 40
@@ -30,11 +31,20 @@ class LimitRow:
 
     line: LimitLine
     window: WindowPace | None
+    authorizations: tuple[Authorization, ...] = ()
+    """Those of its scope."""
 
 
 def limit_items(model: LimitsModel) -> tuple[LimitRow, ...]:
     """Return the limits in the order of `budget`."""
-    return tuple(LimitRow(line=line, window=model.pace_of(line)) for line in model.lines)
+    return tuple(
+        LimitRow(
+            line=line,
+            window=model.pace_of(line),
+            authorizations=tuple(each for each in model.authorizations if each.scope == line.scope),
+        )
+        for line in model.lines
+    )
 
 
 def _limit_key(row: LimitRow) -> str:
@@ -107,6 +117,7 @@ def limit_text(row: LimitRow, now: float, width: int) -> list[TextLine]:
     if line.governed_by:
         others = "; ".join(f"{each.scope} governs {', '.join(each.agents)}" for each in line.governed_by)
         lines.append(TextLine(others, "dim"))
+    lines += [TextLine(authorization_words(each, now), "accent") for each in row.authorizations]
     if window is None:
         return [*lines, TextLine("It has no pace.", "dim")]
     if window.may_use_now is not None:
@@ -116,6 +127,14 @@ def limit_text(row: LimitRow, now: float, width: int) -> list[TextLine]:
     lines += [TextLine(f"{each.what} {each.name} is held from {moment(each.since)}: {each.text}", "warn")
               for each in window.holds]  # fmt: skip
     return lines
+
+
+def authorization_words(each: Authorization, now: float) -> str:
+    """Return one sentence: what may be spent beyond the pace, until when, and who said so."""
+    by = "" if each.granted_by is None else f", by {each.granted_by}"
+    left, amount = _amount(each.left, each.unit), _amount(each.amount, each.unit)
+    lasts = span(max(0.0, each.until - now))
+    return f"{shown_scope(each.scope)}: {left} left of {amount} authorized beyond the pace, for {lasts}{by}"
 
 
 def limit_notes(model: LimitsModel, now: float) -> list[TextLine]:
@@ -133,6 +152,7 @@ def limit_notes(model: LimitsModel, now: float) -> list[TextLine]:
         lines.append(TextLine(model.problem, "bad"))
     if model.behind:
         lines.append(TextLine(model.behind, "warn"))
+    lines += [TextLine(authorization_words(each, now), "accent") for each in model.authorizations]
     if not model.spread:
         lines.append(TextLine("Limits are not spread over their windows.", "dim"))
     return lines

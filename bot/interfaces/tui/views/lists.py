@@ -41,6 +41,8 @@ def task_items(model: TasksModel) -> tuple[TaskLine, ...]:
 def _cost(task: TaskLine) -> Cell:
     if task.actual_tokens is not None:
         return amounts.tokens(task.actual_tokens), ""
+    if task.used_tokens is not None:
+        return amounts.tokens(task.used_tokens), "accent"
     return ("", "") if task.projected_tokens is None else (f"~{amounts.tokens(task.projected_tokens)}", "dim")
 
 
@@ -141,16 +143,17 @@ def health_items(model: HealthModel) -> tuple[HealthRow, ...]:
     agents = "unknown while the register is away" if model.agents is None else counts or "no agents"
     up = HealthRow(what="muster", name=model.version, state=model.status, look=look,
                    detail=f"up since {moment(model.started_at)}; {agents}")  # fmt: skip
-    return (up, *map(_part, model.parts), *map(_job, model.jobs))
+    others = [
+        HealthRow(what="standby", name=each.owner, state="waits", look="good",
+                  detail=f"leads once this orchestrator ends; since {moment(each.since)}")
+        for each in model.standbys or ()
+    ]  # fmt: skip
+    return (up, *others, *map(_part, model.parts), *map(_job, model.jobs))
 
 
 def _part(part: PartHealth) -> HealthRow:
-    state, look = (
-        ("unknown", "warn") if part.reachable is None else ("up", "good") if part.reachable else ("down", "bad")
-    )
-    if part.reachable and part.impaired:
-        state, look = "impaired", "warn"
-    return HealthRow(what=part.kind, name=part.name, state=state, look=_look(look), detail=part.detail,
+    look: Look = "good" if part.state == "up" else "bad" if part.state == "down" else "warn"
+    return HealthRow(what=part.kind, name=part.name, state=part.state, look=look, detail=part.detail,
                      seen_at=part.seen_at)  # fmt: skip
 
 

@@ -20,6 +20,8 @@ def state_line(state: SourceState, fleet: FleetModel | None, waiting: int, now: 
         parts.append(("◌ connecting", "$text-warning"))
     elif state.mode == "lost":
         parts.append((f"✗ {state.why} Shown as it was {age} ago.", "$text-error bold"))
+    elif state.standby is not None:
+        parts.append((f"◐ standby: {state.standby}", "$text-warning bold"))
     else:
         parts.append((f"✗ Muster is down: agents and their journals, for {age}", "$text-error bold"))
     if fleet is not None:
@@ -41,5 +43,5 @@ def tab_line(titles: Sequence[str], shown: int, waiting: int) -> list[tuple[str,
     parts: list[tuple[str, str]] = []
     for place, title in enumerate(titles):
         count = f" ({waiting})" if title == "Waiting" and waiting else ""
-        parts.append((f" {place + 1} {title}{count} ", "reverse bold" if place == shown else ""))
+        parts.append((f" {place + 1} {title}{count}", "reverse bold" if place == shown else ""))
     return parts

@@ -60,16 +60,19 @@ WAITING: Final = TableShape[Waiting](
 
 
 def whole(item: Waiting, now: float) -> list[TextLine]:
-    """Return all that a person must know to answer, with nothing cut."""
+    """Return all that a person must know to answer. What is shortened says so, and `is_shortened` is true of it."""
     if isinstance(item, PendingQuestion):
         about = " ".join(filter(None, (item.agent or "", f"task {item.task}" if item.task else "")))
         lines = [TextLine(f"{about or item.kind} · asked {ago(item.asked_at, now)} ago", "strong")]
-        return [*lines, TextLine(item.text or "Its message is no longer kept. :questions may still have it.")]
+        lines.append(TextLine(item.text or "Its message is no longer kept. :questions may still have it."))
+        return lines if item.text_size is None else [*lines, _shortened(len(item.text or ""), item.text_size)]
     left = (
         "answered, and not yet confirmed" if item.state == "answering" else f"denied in {span(item.expires_at - now)}"
     )
     lines = [TextLine(f"{item.agent} asks for permission · {left}", "strong")]
     lines.append(TextLine(item.detail or item.title))
+    if item.detail_size is not None:
+        lines.append(_shortened(len(item.detail), item.detail_size))
     if item.detail and item.title and item.title not in item.detail:
         lines.insert(1, TextLine(item.title, "dim"))
     if MASK in item.detail:
@@ -79,6 +82,15 @@ def whole(item: Waiting, now: float) -> list[TextLine]:
     if item.together:
         lines.append(TextLine(f"{item.agent} has {len(item.together)} more: {', '.join(item.together)}", "dim"))
     return lines
+
+
+def is_shortened(item: Waiting) -> bool:
+    """Return whether a request or question is not all there. Its page has all of it."""
+    return (item.detail_size if isinstance(item, PendingRequest) else item.text_size) is not None
+
+
+def _shortened(shown: int, size: int) -> TextLine:
+    return TextLine(f"These are {shown:,} of {size:,} characters. Answering shows all of it first.", "warn")
 
 
 def first_choice(item: Waiting, command: str) -> int:

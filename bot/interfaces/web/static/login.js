@@ -21,4 +21,6 @@ async function look() {
   setTimeout(look, 2000);
 }
 
+// Whoever is logged out leaves nothing half-written behind.
+sessionStorage.clear();
 if (form) look();

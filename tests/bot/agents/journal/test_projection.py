@@ -16,6 +16,7 @@ from bot.agents.journal.projection import (
     CallOver,
     Effect,
     Fell,
+    Handover,
     JournalProjection,
     Note,
     Progress,
@@ -379,6 +380,14 @@ def test_a_cut_message_that_stays_in_the_conversation_is_said_to() -> None:
     assert "sends it a second time" in notes(effects)[-1]
     _, effects = read(entries)
     assert "keeps" not in notes(effects)[-1]
+
+
+def test_a_handover_is_told_at_its_begin_and_end() -> None:
+    over, back = events.HandedOver(by="ana", session="s"), events.HandedBack(by="ana", reason="It was left.")
+    _, effects = read(journal([OPENED, READY, over, back]))
+    told = [each for each in effects if isinstance(each, Handover)]
+    assert [(each.by, each.ended) for each in told] == [("ana", None), ("ana", "It was left.")]
+    assert len({each.key for each in told}) == 2
 
 
 def test_a_question_on_the_side_is_told_with_its_answer_wherever_the_reading_began() -> None:

@@ -13,6 +13,8 @@ import aiohttp
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from bot.gateway_feed.feed import FeedLink, GatewayFeed
+from bot.read_models.fleet import FleetModel
 from tests.bot.orchestrator import House, house
 
 
@@ -68,6 +70,41 @@ async def test_a_stream_goes_on_where_it_was_cut(home: House, client: aiohttp.Cl
             found = json.loads((await event(stream))["data"])
         assert found["name"] == "tasks"
         assert [task["text"] for task in found["value"]["open"]] == ["Write a test."]
+
+
+async def test_who_takes_patches_gets_only_the_rows_that_changed_and_the_same_fleet(
+    home: House, client: aiohttp.ClientSession
+) -> None:
+    for name in ("coder0", "coder1", "coder2"):
+        await home.launch(name)
+    links: list[FeedLink] = []
+    feed = GatewayFeed(path=home.paths.gateway_socket, tell=links.append)
+    async with (
+        client.get("/v1/stream?documents=fleet&patches=1") as stream,
+        client.get("/v1/stream?documents=fleet") as whole,
+        feed.follow(["fleet"]) as documents,
+        asyncio.timeout(30),
+    ):
+        shown = await event(stream)
+        assert shown["event"] == "document"
+        shut, given = False, json.loads(shown["data"])
+        # Several agents may happen to change at once, and then all of it comes.
+        while "rows" not in given:
+            shut = not shut
+            await home.ask(f"!{'cutoff' if shut else 'restore'} coder1")
+            gate: dict[str, Any] = {}
+            while bool(gate.get("closures")) != shut:
+                given = json.loads((await event(stream))["data"])
+                rows = given["rows"]["changed"] if "rows" in given else given["value"]["agents"]
+                gate = next((each["gate"] or {} for each in rows if each["name"] == "coder1"), gate)
+        while True:
+            value = (await anext(documents)).value
+            assert isinstance(value, FleetModel)
+            if any(bool(each.gate and each.gate.closures) == shut for each in value.agents if each.name == "coder1"):
+                break
+        assert [each.name for each in value.agents] == ["coder0", "coder1", "coder2"]
+        assert (await event(whole))["event"] == "document", "who does not ask for patches gets none"
+    assert links == [FeedLink(live=True)], "no patch was about a revision that the reader lacked"
 
 
 @pytest.mark.parametrize(

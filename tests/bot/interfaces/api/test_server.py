@@ -31,6 +31,7 @@ from bot.interfaces.api.server import Gateway
 from bot.messaging.event_hub import EventHub
 from bot.reports.services import ReportServices
 from database.engine.store import Store
+from database.queries.operations import audit_log
 
 
 @dataclass
@@ -187,6 +188,18 @@ async def test_a_command_runs_as_the_owner(served: Served) -> None:
         {"id": "k1", "state": "done", "text": "told coder0", "data": {"id": "k1"}, "reason": None, "code": None},
     )
     assert served.ran == [f"cli {owner_identity()} a\nb"]
+
+
+@pytest.mark.parametrize(
+    ("label", "door"), [("cli", "cli"), ("tui", "tui"), ("gateway", "gateway"), ("web", "gateway"), ("chat", "gateway")]
+)
+async def test_a_program_says_what_it_is_and_passes_for_nothing_beyond_the_socket(
+    served: Served, label: str, door: str
+) -> None:
+    await served.post("/v1/commands/send", {"name": "coder0", "text": "a"}, Muster_Door=label)
+    assert served.ran == [f"{door} {owner_identity()} a"]
+    async with served.services.store.read() as tx:
+        assert [row.door for row in await audit_log.since(tx, 0.0, limit=9)] == [door]
 
 
 async def test_no_key_passes_for_the_message_that_carries_a_task(served: Served) -> None:

@@ -24,7 +24,16 @@ from bot.read_models.audit import AuditEntry, AuditModel
 from bot.read_models.documents import Document, ReadModel
 from bot.read_models.fleet import AgentGate, FleetAgent, FleetModel, GateClosure, LimitWait
 from bot.read_models.health import HealthModel, JobHealth, PartHealth
-from bot.read_models.limits import AccountModel, AccountWindow, LimitLine, LimitsModel, WindowPace, WindowProjection
+from bot.read_models.limits import (
+    AccountModel,
+    AccountWindow,
+    Authorization,
+    Enforcement,
+    LimitLine,
+    LimitsModel,
+    WindowPace,
+    WindowProjection,
+)
 from bot.read_models.provenance import Provenance
 from bot.read_models.tasks import TaskLine, TasksModel
 from bot.read_models.waiting import AnswerChoice, PendingQuestion, PendingRequest, WaitingModel
@@ -59,9 +68,9 @@ class FakeSource:
             if name in names:
                 queue.put_nowait(self._document(name))
 
-    def become(self, mode: SourceMode, why: str = "", since: float = NOW - 12) -> None:
+    def become(self, mode: SourceMode, why: str = "", since: float = NOW - 12, standby: str | None = None) -> None:
         """Change the way that documents come."""
-        self.state = SourceState(mode=mode, since=since, why=why)
+        self.state = SourceState(mode=mode, since=since, why=why, standby=standby)
         self._tell(self.state)
 
     def _document(self, name: str) -> Document:
@@ -297,6 +306,32 @@ def documents() -> dict[str, object]:
     )
     limits = LimitsModel(
         at=NOW,
+        authorizations=(
+            Authorization(
+                id="a1",
+                scope="agent:coder1",
+                unit="tokens",
+                amount=500_000.0,
+                left=300_000.0,
+                granted_at=NOW - 600,
+                granted_by="terminal:ana",
+                until=NOW + 3_000,
+            ),
+        ),
+        enforcements=(
+            Enforcement(
+                at=NOW - 300,
+                kind="refused",
+                by="egress",
+                agent="coder1",
+                scope="agent:coder1",
+                why="The limit is used up.",
+                times=12,
+                last_at=NOW - 20,
+            ),
+            Enforcement(at=NOW - 900, kind="cut_off", by="terminal:ana", agent="rogue", why="[@click=app.quit]x[/]"),
+            Enforcement(at=NOW - 4_000, kind="budget_set", by="terminal:ana", scope="fleet"),
+        ),
         counted=Provenance(source="egress", at=NOW),
         lines=(
             LimitLine(

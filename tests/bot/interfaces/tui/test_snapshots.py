@@ -49,6 +49,8 @@ def _in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.param((), "rogue", id="fleet"),
         pytest.param(("2", "down"), "asks for permission", id="waiting"),
         pytest.param(("4",), "62 % used", id="limits"),
+        pytest.param(("8",), "cut off", id="log"),
+        pytest.param(("s", *"Fix it", "ctrl+j", *"and test"), "and test", id="message"),
         pytest.param(("enter",), "I run the tests.", id="agent"),
         pytest.param(("a",), "1 Allow once", id="answer"),
     ],

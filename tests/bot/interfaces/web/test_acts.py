@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bot.commands.registry import TABLE
+from bot.auth.permission import Permission
+from bot.commands.context import Context
+from bot.commands.registry import TABLE, Checked, CommandTable, Reply
+from bot.commands.services import CommandServices
 from bot.interfaces.web import forms
 from database.queries.operations import audit_log
 from database.queries.operations.audit_log import AuditRow
-from tests.bot.interfaces.web.browser import Browser, browser, dashboard
+from tests.bot.interfaces.web.browser import Browser, browser, dashboard, event
 from tests.bot.orchestrator import ADMIN, OPERATOR, VIEWER, House
 
 
@@ -117,6 +120,31 @@ async def test_only_admins_have_the_buttons_that_add_rules(home: House, it: Brow
         assert "for 30 minutes</button>" in (await admin.get("/waiting")).text
 
 
+async def test_a_long_request_is_allowed_where_it_is_shown_whole(home: House, it: Browser) -> None:
+    await it.log_in(OPERATOR)
+    request = await asked(home, f"[[run: : {'x' * 9_000} && echo permitted > proof.txt]]")
+    listed = (await it.get("/waiting")).text
+    assert "permitted &gt; proof.txt" not in listed
+    assert f'<a href="/waiting/{request}">The whole request</a>' in listed
+    assert "Allow once</button>" not in listed
+    assert "Deny</button>" in listed
+    agent = (await it.get("/agents/coder0")).text
+    assert "Allow once</button>" not in agent
+    whole = (await it.get(f"/waiting/{request}")).text
+    assert "permitted &gt; proof.txt" in whole
+    path = f"request?name={request}&whole=1"
+    async with asyncio.timeout(60), it.stream(path) as stream:
+        first = await event(stream)
+        assert first is not None
+        assert "does not wait" not in first["html"]
+        answer = await it.post("/commands/approve", answer_form(whole, "Allow once"))
+        assert answer.status == 303
+        while "does not wait for an answer any more" not in ((await event(stream)) or {})["html"]:
+            pass
+    await home.chat.until((home.paths.workspace("coder0") / "proof.txt").exists, limit=30)
+    assert "does not wait for an answer any more" in (await it.get(f"/waiting/{request}")).text
+
+
 async def test_who_only_watches_changes_nothing(home: House, it: Browser) -> None:
     await it.log_in(OPERATOR, control=False)
     await asked(home)
@@ -196,10 +224,23 @@ async def test_what_a_person_must_know_is_on_the_page_that_asks(home: House, it:
     refused = await it.run("merge", {"name": "coder0"})
     assert refused.status == 422
     assert 'role="alert"' in refused.text
-    async with browser(home) as other:
-        page = await it.run("web login", {"code": await other.code(), "control": "on"})
-    assert "an unknown browser at" in page.text.lower()
-    assert page.field("a.control") == "on"
+    table = CommandTable()
+    for each in TABLE:
+        table.add(each)
+
+    async def looked_at(services: CommandServices, arguments: dict[str, object], say: object) -> Checked:
+        return Checked(note="It has **seven** rungs.", arguments={"commit": "abc123"})
+
+    @table.command("climb", permission=Permission.VIEWER, help_section="x", confirm=True, check=looked_at, informs=True)
+    async def climb(ctx: Context[CommandServices], ladder: str, *, commit: str | None = None) -> Reply:
+        """Climb."""
+        return Reply(f"climbed {ladder} at {commit}")
+
+    home.orchestrator.services.table = table
+    page = await it.run("climb", {"ladder": "north"})
+    assert "It has <strong>seven</strong> rungs." in page.text
+    assert page.field("a.ladder") == "north"
+    assert page.field("a.commit") == "abc123", "only what the person was told is done"
     assert page.field("confirmed") == "yes"
 
 
@@ -218,11 +259,11 @@ async def test_every_command_has_a_form_with_its_arguments(it: Browser) -> None:
     assert len(TABLE) > 60
     for command in TABLE:
         path = forms.path_of(command)
-        assert f'href="{path}"' in listed
+        assert (f'href="{path}"' in listed) == ("web" in command.doors)
         page = await it.get(path)
         assert page.status == 200, command.name
         for parameter in command.parameters:
-            assert f'name="a.{parameter.name}"' in page.text, command.name
+            assert (f'name="a.{parameter.name}"' in page.text) == ("web" in parameter.doors), command.name
 
 
 async def test_commands_that_only_show_something_answer_here(it: Browser) -> None:
@@ -248,6 +289,6 @@ async def test_what_was_typed_stays_when_a_command_refuses_it(home: House, it: B
 async def test_a_browser_sees_no_private_conversation_of_a_terminal(home: House, it: Browser) -> None:
     await it.log_in()
     refused = await it.run("sessions", {"runtime": "claude"})
-    assert "in a shell on the machine of Muster" in refused.text
+    assert "cannot be given in a browser. Give it in a shell," in refused.text
     refused = await it.run("launch", {"name": "coder9", "runtime": "sim", "sandbox": "none", "session": "x"})
-    assert "in a shell on the machine of Muster" in refused.text
+    assert "cannot be given in a browser. Give it in a shell," in refused.text

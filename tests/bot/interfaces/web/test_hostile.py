@@ -14,7 +14,6 @@ import pytest
 
 from bot.auth.permission import ADMIN
 from bot.interfaces.web.assets import Assets
-from bot.interfaces.web.diff_lines import diff_lines
 from bot.interfaces.web.prose import LONGEST, prose
 from bot.interfaces.web.rendering import PageTemplates
 from bot.interfaces.web.stream import part
@@ -58,8 +57,8 @@ CORPUS = (
     "[" * 3000,
 )
 _ELEMENTS = frozenset(
-    ("a", "article", "blockquote", "br", "button", "code", "del", "details", "div", "em", "form", "h1", "h2", "hr",
-     "input", "ins", "label", "li", "nav", "ol", "p", "pre", "s", "section", "small", "span", "strong", "summary",
+    ("a", "article", "blockquote", "br", "button", "code", "del", "details", "div", "em", "form", "h1", "h2", "h3",
+     "hr", "input", "ins", "label", "li", "nav", "ol", "p", "pre", "s", "section", "small", "span", "strong", "summary",
      "table", "tbody", "td", "th", "thead", "time", "tr", "ul", "svg", "title", "text", "path", "line",
      "rect", "g", "circle", "polyline")
 )  # fmt: skip
@@ -152,8 +151,9 @@ def templates() -> PageTemplates:
 
 
 def visitor(text: str) -> Visitor:
-    times = {"opened_at": 1.0, "seen_at": 1.0, "expires_at": 2.0}
-    session = WebSession(id="1", identity=text, control=True, address=text, browser=text, **times)
+    session = WebSession(
+        id="1", identity=text, control=True, address=text, browser=text, opened_at=1.0, seen_at=1.0, expires_at=2.0
+    )
     return Visitor(session=session, permission=ADMIN, token="t")
 
 
@@ -174,23 +174,3 @@ def test_no_field_of_a_document_gets_out_of_its_place(name: str, text: str) -> N
     found = looked_at(part(templates(), view, found_in, visitor(text)))
     assert found.faults == []
     assert all(re.fullmatch(r"/commands/[A-Za-z0-9%._~/-]+", each) for each in found.forms)
-
-
-def test_a_diff_is_read_by_what_its_lines_are() -> None:
-    diff = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1,2 @@\n--- not a header\n+<b>\n same\ndiff --git a/y b/y\n"
-    assert [(line.kind, line.text) for line in diff_lines(diff)] == [
-        ("file", "diff --git a/x b/x"), ("file", "--- a/x"), ("file", "+++ b/x"), ("hunk", "@@ -1,2 +1,2 @@"),
-        ("removed", "--- not a header"), ("added", "+<b>"), ("same", " same"), ("file", "diff --git a/y b/y"),
-        ("same", ""),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("text", CORPUS, ids=range(len(CORPUS)))
-def test_a_diff_is_shown_and_not_obeyed(text: str) -> None:
-    html = templates().render(
-        "done.html", title=text, navigation=[], badge="", live=(), path="/", back="/", command="diff", state="done",
-        said="done", text=text, lines=diff_lines(f"+{text}"), visitor=visitor(text), form_token="0", may_answer=True,
-        is_admin=True,
-    )  # fmt: skip
-    found = looked_at(html.partition("<main")[2].partition("</main>")[0])
-    assert found.faults == []

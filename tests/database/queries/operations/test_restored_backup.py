@@ -20,6 +20,8 @@ from database.schema import (
     task_events,
     topic_words,
     topics,
+    trace_positions,
+    trace_waiting,
     web_sessions,
 )
 from database.schema import tasks as tasks_table
@@ -116,3 +118,14 @@ async def test_no_browser_is_logged_in_again(store: Store) -> None:
         await restored_backup.settle(tx, "r", now=NOW, backup_at=THEN, places={})
     async with store.read() as tx:
         assert (await tx.execute(select(web_sessions))).all() == []
+
+
+async def test_traces_begin_anew(store: Store) -> None:
+    async with store.write(STEP) as tx:
+        await tx.execute(insert(trace_positions).values(some(trace_positions, "id")))
+        await tx.execute(insert(trace_waiting).values(some(trace_waiting, "inbox")))
+    async with store.write(STEP) as tx:
+        await restored_backup.settle(tx, "r", now=NOW, backup_at=THEN, places={})
+    async with store.read() as tx:
+        for table in (trace_positions, trace_waiting):
+            assert (await tx.execute(select(table))).all() == []

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from bot.config.instance_lock import only_one
+from bot.config.paths import Paths
 from bot.gateway_feed.feed import GatewayFeed
 from bot.interfaces.tui.feeds.offline_feed import OfflineFeed
 from bot.interfaces.tui.feeds.switching_source import SourceState, SwitchingSource
-from bot.interfaces.tui.start import listens
+from bot.interfaces.tui.start import listens, standby_of
 from bot.read_models.fleet import FleetModel
 from core.errors import MusterError
 from tests.bot.gateway_feed.small_gateway import SmallGateway
@@ -85,3 +88,41 @@ async def test_a_document_that_there_is_not_is_refused(gateway: SmallGateway) ->
     async with contextlib.aclosing(source_of(gateway.path).documents(["weather"])) as documents:
         with pytest.raises(MusterError):
             await anext(documents)
+
+
+async def test_a_standby_is_told_from_a_muster_that_is_down(gateway: SmallGateway) -> None:
+    await gateway.stop()
+    gateway.path.unlink(missing_ok=True)
+    waits: list[str] = []
+    source = SwitchingSource(
+        lambda tell: GatewayFeed(path=gateway.path, tell=tell, sleep=_soon, away_s=0.1),
+        OfflineFeed(load=lambda: FILES, sleep=_soon),
+        listens=partial(listens, gateway.path),
+        standby=lambda: waits[0] if waits else None,
+    )
+    changed = asyncio.Queue[SourceState]()
+    source.watch(changed.put_nowait)
+    async with contextlib.aclosing(source.documents(["fleet"])) as documents, asyncio.timeout(30):
+        assert (await anext(documents)).value == FILES
+        while (state := await changed.get()).mode != "offline":
+            pass
+        assert state.standby is None
+        waits.append("process 7 waits here.")
+        coming = asyncio.ensure_future(anext(documents))
+        while (state := await changed.get()).standby is None:
+            pass
+        assert (state.mode, state.standby) == ("offline", "process 7 waits here.")
+        await gateway.start()
+        await gateway.put("fleet", LIVE)
+        assert (await coming).value == LIVE
+        while (state := await changed.get()).mode != "live":
+            pass
+        assert state.standby is None
+
+
+def test_a_standby_is_found_by_its_lock(tmp_path: Path) -> None:
+    paths = Paths.of({"MUSTER_HOME": str(tmp_path), "HOME": str(tmp_path)})
+    paths.prepare()
+    assert standby_of(paths) is None
+    with only_one(paths.standby_lock, note="It takes over when attic ends."):
+        assert standby_of(paths) == f"process {os.getpid()} waits here. It takes over when attic ends."

@@ -75,7 +75,9 @@ def test_a_chart_is_as_wide_as_its_pane(model: LimitsModel) -> None:
 
 
 def test_where_numbers_come_from_is_said(model: LimitsModel) -> None:
-    away = replace(model, counted=Provenance(), pace_known=False, problem="The ledger cannot be read.")
+    away = replace(
+        model, authorizations=(), counted=Provenance(), pace_known=False, problem="The ledger cannot be read."
+    )
     assert [line.text for line in limit_notes(away, NOW)] == [
         "The egress does not answer, so use is unknown.",
         "The pace is unknown while Muster is down.",

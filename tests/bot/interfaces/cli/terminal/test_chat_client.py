@@ -16,8 +16,8 @@ from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable
 from bot.config.paths import Paths
 from bot.interfaces.api.server import Gateway
-from bot.interfaces.cli import chat_client
-from bot.interfaces.cli.chat_client import NoSuchConnector, NotSaid, RemoteTerminal
+from bot.interfaces.cli.terminal import chat_client
+from bot.interfaces.cli.terminal.chat_client import NoSuchConnector, NotSaid, RemoteTerminal
 from bot.messaging.event_hub import EventHub
 from bot.reports.services import ReportServices
 from bot.text.errors import NotRunning

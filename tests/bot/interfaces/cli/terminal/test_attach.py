@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bot.config.paths import Paths
-from bot.interfaces.cli.attach import attach, line
+from bot.interfaces.cli.terminal.attach import attach, line
 from bot.text.errors import UserError
 from fleet.hosting.host_command_line import SPEC
 from fleet.hosting.tmux import MARK

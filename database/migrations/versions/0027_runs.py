@@ -7,8 +7,8 @@ from alembic import op
 
 from database.schema.text_types import PeopleText, String
 
-revision = "0024"
-down_revision = "0023"
+revision = "0027"
+down_revision = "0026"
 
 
 def upgrade() -> None:

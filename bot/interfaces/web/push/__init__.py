@@ -1,0 +1,1 @@
+"""Pushes to browsers that are not open: that something waits, and nothing else."""

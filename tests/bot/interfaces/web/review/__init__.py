@@ -1,0 +1,1 @@
+"""Comments on lines of what agents changed."""
