@@ -8,6 +8,7 @@
     │   ├── RegisterFenced               another orchestrator leads now
     │   └── RegisterConflict             it rolled back a transaction in favor of another
     ├── connectors.contract.connector_protocol.SendError    a chat system did not take a message
+    ├── forge.model.errors.ForgeError    a forge did not do what was asked
     ├── fleet.errors.FleetError          an agent cannot do what was asked
     └── bot.text.errors.UserError        invalid input by a person, in a command or in a file
 

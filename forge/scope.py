@@ -65,5 +65,4 @@ class IssueScope:
             )
 
     def _is_here(self, target: IssueReference) -> bool:
-        # Forges know names in any case.
-        return str(target.repository).lower() == str(self.repository).lower()
+        return target.repository.is_same(self.repository)

@@ -11,9 +11,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from forge.clients import gitea_json as payloads
 from forge.clients.address import ForgeAddress
-from forge.clients.http_core import ForgeHttp, ForgeLogin, ForgeResponse, path_of
+from forge.clients.http_core import ForgeHttp, ForgeLogin, path_of
 from forge.clients.http_options import HttpOptions
 from forge.clients.membership import membership
+from forge.clients.pagination import ForgeList
 from forge.clients.shown_diff import shown_diff
 from forge.model.errors import ForgeError
 from forge.model.references import IssueReference, RepositoryName
@@ -22,7 +23,7 @@ from forge.model.values import Comment, CommitCheck, Issue, PullRequest, Reposit
 T = TypeVar("T", bound=BaseModel)
 
 #: Gitea's default for the most entries of a page.
-_PAGE = ("limit", 50)
+_PAGE_SIZE, _PAGE = "limit", 50
 #: Gitea takes a pull request whose title begins so for a draft; these are its defaults.
 _DRAFT = re.compile(r"\s*(?:WIP:|\[WIP\])\s*", re.IGNORECASE)
 _ISSUES, _REPOSITORY = "write:issue", "write:repository"
@@ -109,9 +110,9 @@ class GiteaClient:
             payloads.ISSUES,
             key=lambda issue: issue.number,
             needs="read:issue",
+            keep=lambda issue: bool(issue.labels) and issue.state == "open" and issue.pull_request is None,
         )
-        issues = (issue.value() for issue in found)
-        return tuple(issue for issue in issues if issue.labels and issue.is_open and not issue.is_pull_request)
+        return tuple(issue.value() for issue in found)
 
     async def post_comment(self, reference: IssueReference, body: str) -> Comment:
         response = await self._http.send("POST", _issue(reference, "comments"), {"body": body}, needs=_ISSUES)
@@ -129,8 +130,10 @@ class GiteaClient:
         ours = await self._our_login()
 
         def fits(found: payloads.GiteaPullRequest) -> bool:
-            where = found.head.repo.full_name if found.head.repo is not None else None
-            return found.head.ref == head_branch and where is not None and (where == name or where.owner == ours)
+            if found.head.repo is None or found.head.ref != head_branch:
+                return False
+            where = found.head.repo.full_name
+            return where.is_same(name) or where.owner.lower() == ours.lower()
 
         for query in ({"state": "open"}, {"state": "closed", "poster": ours}):
             found = await self._list(
@@ -139,9 +142,10 @@ class GiteaClient:
                 payloads.PULL_REQUESTS,
                 key=lambda pull_request: pull_request.number,
                 needs="read:repository",
+                keep=fits,
             )
-            if fitting := [pull_request for pull_request in found if fits(pull_request)]:
-                return max(fitting, key=lambda pull_request: pull_request.number).value()
+            if found:
+                return max(found, key=lambda pull_request: pull_request.number).value()
         return None
 
     async def read_pull_request(self, reference: IssueReference) -> PullRequest:
@@ -222,11 +226,19 @@ class GiteaClient:
         *,
         key: Callable[[T], int],
         needs: str,
+        keep: Callable[[T], bool] = lambda _entry: True,
     ) -> tuple[T, ...]:
-        def read(response: ForgeResponse) -> tuple[T, ...]:
-            return self._http.parsed(adapter, response)
-
-        return await self._http.pages(path, query, read=read, key=key, size=_PAGE, needs=needs)
+        entries = ForgeList(
+            path=path,
+            query=query,
+            read=lambda response: self._http.parsed(adapter, response),
+            key=key,
+            keep=keep,
+            size_name=_PAGE_SIZE,
+            size=_PAGE,
+            needs=needs,
+        )
+        return await entries.read_all(self._http)
 
 
 def _repository(name: RepositoryName, *parts: str | int) -> str:

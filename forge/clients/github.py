@@ -13,6 +13,7 @@ from forge.clients.address import ForgeAddress
 from forge.clients.http_core import ForgeHttp, ForgeLogin, ForgeResponse, path_of
 from forge.clients.http_options import HttpOptions
 from forge.clients.membership import membership
+from forge.clients.pagination import ForgeList
 from forge.clients.shown_diff import shown_diff
 from forge.model.errors import ForgeRefused
 from forge.model.references import IssueReference, RepositoryName
@@ -22,7 +23,8 @@ T = TypeVar("T", bound=BaseModel)
 
 VERSION = "2022-11-28"
 _PUBLIC = "https://github.com"
-_PAGE = ("per_page", 100)
+#: A page of the longest texts that GitHub takes is smaller than what Muster reads of one response.
+_PAGE_SIZE, _PAGE = "per_page", 30
 _READ_ISSUES, _WRITE_ISSUES = "Issues: read", "Issues: write"
 _READ_PULLS, _WRITE_PULLS = "Pull requests: read", "Pull requests: write"
 _MARK_READY = "mutation($id: ID!) { markPullRequestReadyForReview(input: {pullRequestId: $id}) { clientMutationId } }"
@@ -118,8 +120,14 @@ class GitHubClient:
         return tuple(sorted(issues, key=lambda issue: (issue.updated_at, issue.number)))
 
     async def labelled_issues(self, name: RepositoryName) -> tuple[Issue, ...]:
-        issues = await self._issues(name, {"state": "open", "sort": "created", "direction": "asc"})
-        return tuple(issue for issue in issues if issue.labels and issue.is_open and not issue.is_pull_request)
+        query = {"state": "open", "sort": "created", "direction": "asc"}
+        return tuple(
+            await self._issues(
+                name,
+                query,
+                keep=lambda issue: bool(issue.labels) and issue.state == "open" and issue.pull_request is None,
+            )
+        )
 
     async def post_comment(self, reference: IssueReference, body: str) -> Comment:
         response = await self._http.send("POST", _issue(reference, "comments"), {"body": body}, needs=_WRITE_ISSUES)
@@ -194,23 +202,25 @@ class GitHubClient:
         def runs(response: ForgeResponse) -> tuple[payloads.GitHubCheckRun, ...]:
             return self._http.parsed(payloads.CHECK_RUNS, response).check_runs
 
-        told = await self._http.pages(
-            _repository(name, "commits", sha, "status"),
-            {},
+        told = ForgeList(
+            path=_repository(name, "commits", sha, "status"),
             read=statuses,
             key=lambda status: status.id,
+            size_name=_PAGE_SIZE,
             size=_PAGE,
             needs="Commit statuses: read",
         )
-        ran = await self._http.pages(
-            _repository(name, "commits", sha, "check-runs"),
-            {"filter": "latest"},
+        ran = ForgeList(
+            path=_repository(name, "commits", sha, "check-runs"),
+            query={"filter": "latest"},
             read=runs,
             key=lambda run: run.id,
+            size_name=_PAGE_SIZE,
             size=_PAGE,
             needs="Checks: read",
         )
-        checks = [status.value() for status in told] + [run.value() for run in ran]
+        checks = [status.value() for status in await told.read_all(self._http)]
+        checks += [run.value() for run in await ran.read_all(self._http)]
         return tuple(sorted(checks, key=lambda check: check.name))
 
     async def webhooks(self, name: RepositoryName) -> tuple[str, ...]:
@@ -233,13 +243,20 @@ class GitHubClient:
         path = _repository(reference.repository, "pulls", reference.number)
         return self._http.parsed(payloads.PULL_REQUEST, await self._http.get(path, needs=_READ_PULLS))
 
-    async def _issues(self, name: RepositoryName, query: dict[str, str]) -> list[Issue]:
+    async def _issues(
+        self,
+        name: RepositoryName,
+        query: dict[str, str],
+        *,
+        keep: Callable[[payloads.GitHubIssue], bool] = lambda _issue: True,
+    ) -> list[Issue]:
         found = await self._list(
             _repository(name, "issues"),
             query,
             payloads.ISSUES,
             key=lambda issue: issue.number,
             needs=_READ_ISSUES,
+            keep=keep,
         )
         return [issue.value() for issue in found]
 
@@ -251,11 +268,19 @@ class GitHubClient:
         *,
         key: Callable[[T], int | str],
         needs: str,
+        keep: Callable[[T], bool] = lambda _entry: True,
     ) -> tuple[T, ...]:
-        def read(response: ForgeResponse) -> tuple[T, ...]:
-            return self._http.parsed(adapter, response)
-
-        return await self._http.pages(path, query, read=read, key=key, size=_PAGE, needs=needs)
+        entries = ForgeList(
+            path=path,
+            query=query,
+            read=lambda response: self._http.parsed(adapter, response),
+            key=key,
+            keep=keep,
+            size_name=_PAGE_SIZE,
+            size=_PAGE,
+            needs=needs,
+        )
+        return await entries.read_all(self._http)
 
 
 def _is_of(found: payloads.GitHubPullRequest, name: RepositoryName, owner: str) -> bool:
@@ -263,7 +288,7 @@ def _is_of(found: payloads.GitHubPullRequest, name: RepositoryName, owner: str) 
     if found.head.repo is None:
         return False
     where = found.head.repo.full_name
-    return where == name or (owner != name.owner and where.owner.lower() == owner.lower())
+    return where.is_same(name) or (owner.lower() != name.owner.lower() and where.owner.lower() == owner.lower())
 
 
 def _repository(name: RepositoryName, *parts: str | int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
@@ -41,6 +41,16 @@ class ForgeResponse:
     body: bytes = field(repr=False)
     is_cut: bool = False
     """Whether the body was longer."""
+
+
+class ResponseTooLarge(ForgeError):
+    """A response was larger than Muster reads."""
+
+    code = "forge.too_large"
+
+    def __init__(self, message: str, headers: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.headers = headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +161,7 @@ class ForgeHttp:
                     longest=self.limits.longest_pause_s,
                     rng=self._options.rng,
                 )
-            self._tell(f"{problem} Muster asks again in {seconds:.0f} s.")
+            self.tell(f"{problem} Muster asks again in {seconds:.0f} s.")
             await self._options.pause(seconds)
 
     async def send(self, method: str, path: str, body: Json, *, needs: str = "") -> ForgeResponse:
@@ -167,55 +177,6 @@ class ForgeHttp:
         if asked is not None or response.status >= 500:
             raise self._away(response, asked)
         return self._checked(response, needs)
-
-    async def pages(
-        self,
-        path: str,
-        query: Mapping[str, str],
-        *,
-        read: Callable[[ForgeResponse], Sequence[T]],
-        key: Callable[[T], Hashable],
-        size: tuple[str, int],
-        needs: str = "",
-    ) -> tuple[T, ...]:
-        """Read a list page by page to its end, each entry once.
-
-        Addresses of next pages are not followed: pages are counted here. Entries that move to the next page while
-        Muster reads are not read twice.
-
-        Args:
-            path: as for `get`.
-            query: as for `get`, without the page.
-            read: takes the entries out of a response.
-            key: tells entries apart.
-            size: the parameter for the entries of a page, and how many to ask for.
-            needs: as for `get`.
-
-        Raises:
-            ForgeError: the list is longer than the bounds, or the forge repeats a page.
-        """
-        found: dict[Hashable, T] = {}
-        read_bytes, seen = 0, 0
-        for page in range(1, self.limits.pages + 1):
-            response = await self.get(path, {**query, size[0]: str(size[1]), "page": str(page)}, needs=needs)
-            entries = read(response)
-            read_bytes, seen = read_bytes + len(response.body), seen + len(entries)
-            before = len(found)
-            for entry in entries:
-                found.setdefault(key(entry), entry)
-            if not entries or not _has_more(response.headers, seen):
-                return tuple(found.values())
-            if len(found) == before:
-                raise ForgeError(
-                    f"{self._forge} repeats a page of {response.request} and says that there are more. "
-                    "Nothing of the list was used. Look at the forge's log, or at the proxy in front of it."
-                )
-            if read_bytes > self.limits.list_bytes:
-                break
-        raise ForgeError(
-            f"The list {self._forge} gives to GET {path} is too long: Muster reads {self.limits.pages:,} pages and "
-            f"{self.limits.list_bytes:,} bytes of it. Nothing of the list was used."
-        )
 
     def parsed(self, adapter: TypeAdapter[T], response: ForgeResponse) -> T:
         """Return the value that a response holds as JSON.
@@ -253,8 +214,9 @@ class ForgeHttp:
     def _forge(self) -> str:
         return f"The forge {self.address.host}"
 
-    def _tell(self, sentence: str) -> None:
-        _log.warning("forge.wait", forge=self.address.host, why=sentence)
+    def tell(self, sentence: str) -> None:
+        """Log something that slows Muster down or is left out, and tell the caller."""
+        _log.warning("forge.trouble", forge=self.address.host, why=sentence)
         if self._options.on_wait is not None:
             self._options.on_wait(sentence)
 
@@ -298,7 +260,9 @@ class ForgeHttp:
                 "in front of it."
             )
         if len(raw) > most and cut_at is None:
-            raise ForgeError(f"{self._forge} gave more than {most:,} bytes to {request}. Nothing of it was used.")
+            raise ResponseTooLarge(
+                f"{self._forge} gave more than {most:,} bytes to {request}. Nothing of it was used.", got
+            )
         return ForgeResponse(request, status, got, bytes(raw[:most]), len(raw) > most)
 
     def _connections(self) -> aiohttp.ClientSession:
@@ -372,14 +336,6 @@ def _needed(response: ForgeResponse, needs: str) -> str:
     )
     wanted = shown_body(permissions) if permissions else needs
     return f" The token needs: {wanted}." if wanted else ""
-
-
-def _has_more(headers: Mapping[str, str], seen: int) -> bool:
-    """Return whether there is another page. Without a word of it there may be one, until a page is empty."""
-    if "Link" in headers:
-        return 'rel="next"' in headers["Link"]
-    total = headers.get("X-Total-Count", "")
-    return not (total.isascii() and total.isdigit()) or seen < int(total[:18])
 
 
 def _reason(error: BaseException) -> str:

@@ -26,8 +26,9 @@ class HttpLimits:
     """For which a request waits in all where the forge limits requests; for more, the caller comes again."""
     response_bytes: int = 10_000_000
     diff_bytes: int = 1_000_000
-    pages: int = 200
-    list_bytes: int = 50_000_000
+    pages: int = 500
+    list_bytes: int = 100_000_000
+    """Of what is kept of a list; about what its entries take in the responses."""
 
 
 DEFAULT_LIMITS = HttpLimits()

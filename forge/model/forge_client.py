@@ -14,8 +14,8 @@ class ForgeClient(Protocol):
     """A forge, with the token that Muster was given for it.
 
     Everything raises `ForgeAway` if the forge does not respond in time or cannot now, after retries of what is safe to
-    repeat, and `ForgeRefused` with status and body if it says no. What it says that makes no sense is a `ForgeError`.
-    Lists are read to their end, within bounds.
+    repeat; its `retry_after` says when to come again, if the forge does. It raises `ForgeRefused` with status and body
+    if the forge says no, and `ForgeError` if what it says makes no sense. Lists are read to their end, within bounds.
     Nothing that is written is repeated by itself: who orders it, looks first whether it stands there already.
     """
 

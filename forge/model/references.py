@@ -21,6 +21,10 @@ class RepositoryName:
     def __str__(self) -> str:
         return f"{self.owner}/{self.name}"
 
+    def is_same(self, other: RepositoryName) -> bool:
+        """Return whether both are one repository: forges know names in any case."""
+        return str(self).lower() == str(other).lower()
+
     @classmethod
     def parse(cls, text: str) -> RepositoryName:
         """Read ``owner/repo``.

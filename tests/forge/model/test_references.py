@@ -13,6 +13,11 @@ def test_a_reference_is_read_and_written() -> None:
     assert str(reference) == "some.org/my_repo-2#17"
 
 
+def test_the_case_of_a_repository_does_not_matter() -> None:
+    assert RepositoryName("Acme", "SHOP").is_same(RepositoryName("acme", "shop"))
+    assert not RepositoryName("acme", "shop").is_same(RepositoryName("acme", "shop2"))
+
+
 @pytest.mark.parametrize(
     "text",
     [
