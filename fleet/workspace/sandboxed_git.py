@@ -49,7 +49,7 @@ ENVIRONMENT: Final = {
 _PINNED: Final = {
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
-    "core.alternateRefsCommand": ":",
+    "core.alternateRefsCommand": "true",
     "core.attributesFile": "/dev/null",
     "core.excludesFile": "/dev/null",
     "credential.helper": "",

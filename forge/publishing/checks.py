@@ -40,7 +40,7 @@ def _of_branch(listing: BranchListing, rules: PublishingRules) -> Iterator[Publi
         )
     if not listing.commits and not listing.cut:
         yield PublishingFinding(kind=FindingKind.EMPTY, sentence="There are no commits to push.")
-    elif listing.commits and not any(commit.changes for commit in listing.commits):
+    elif not listing.cut and not any(commit.changes for commit in listing.commits):
         yield PublishingFinding(kind=FindingKind.EMPTY, sentence="The commits change no file.")
     if listing.cut or len(listing.commits) > rules.commits:
         yield PublishingFinding(

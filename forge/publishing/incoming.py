@@ -28,17 +28,14 @@ _BASE: Final = "refs/heads/base"
 _NOTHING: Final = "refs/heads/nothing"
 #: Seconds for one step of looking.
 STEP_S: Final = 120.0
+#: Address space of git while it reads, in bytes.
+_READING_BYTES: Final = 2**30
 #: Longer files are not kept in memory by git.
 _STREAMED_BYTES: Final = 2**20
-#: What git says if the limit of a file's size stops it (SIGXFSZ, EFBIG), and if that of memory does.
-_TOO_LARGE: Final = (
-    "signal 25",
-    "File too large",
-    "File size limit",
-    "Out of memory",
-    "mmap failed",
-    "Cannot allocate",
-)
+#: What git says if a file's size or its memory reaches the limit.
+_TOO_LARGE: Final = ("File too large", "Out of memory", "mmap failed", "Cannot allocate")
+#: Bytes that git keeps in memory before it writes them.
+_NEARLY: Final = 2**16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +71,7 @@ class IncomingBranch:
         return sandboxed_git.run(
             sandboxed_git.inside(command, readonly=shown, cwd=self.git_dir),
             timeout_s=STEP_S,
-            memory_bytes=IncomingBounds().memory_bytes,
+            memory_bytes=_READING_BYTES,
             cut_at=cut_at,
             told=told,
             given_up=self.given_up,
@@ -151,7 +148,9 @@ def _fetched(
         if not clone.fetch_into(folder, _BRANCH, bounds=limits):
             return None
     except sandboxed_git.GitFailed as error:
-        if any(sign in error.complaint for sign in _TOO_LARGE):
+        # What is written when the limit is reached ends the process that writes, before it can say why.
+        full = any(path.stat().st_size > bounds.pack_bytes - _NEARLY for path in folder.glob("objects/pack/*"))
+        if full or any(sign in error.complaint for sign in _TOO_LARGE):
             raise BranchTooLarge(
                 f"What {clone.agent} committed has more than {bounds.pack_bytes // 1000**2} MB, compressed, or needs "
                 "too much memory. Nothing was pushed. Have it take large files out of all its commits."

@@ -8,6 +8,7 @@ from typing import Final
 
 from fleet.workspace import repository_refs, sandboxed_git
 from forge.publishing import branch_names, remote_answers
+from forge.publishing.branch_review import BranchReview
 from forge.publishing.errors import PublishingError
 from forge.publishing.forge_remote import ForgeRemote
 from forge.publishing.incoming import IncomingBranch
@@ -40,15 +41,20 @@ class PushTarget:
     """Rules of protected branches, as the forge tells them."""
 
 
-def push(incoming: IncomingBranch, target: PushTarget) -> PushResult:
-    """Push the tip of a fetched branch.
+def push(incoming: IncomingBranch, review: BranchReview, target: PushTarget) -> PushResult:
+    """Push the tip of a fetched branch, which was reviewed and is fine.
 
     The branch at the forge moves only if it is where Muster left it, or if there is none and none is expected. That is
     one comparison at the forge, so a push of somebody else's in between is not lost.
 
     Raises:
-        PublishingError: Muster never pushes to this branch.
+        PublishingError: it was not reviewed, or has findings, or Muster never pushes to this branch.
     """
+    if review.findings or review.listing.tip != incoming.tip:
+        raise PublishingError(
+            f"{incoming.tip[:12]} was not checked, or something is wrong with it. Nothing was pushed.",
+            code="publishing.not_checked",
+        )
     refusal = branch_names.refusal(
         target.branch, default_branch=target.default_branch, protected=tuple(target.protected)
     )

@@ -24,8 +24,6 @@ from forge.publishing.errors import ScannerMissing
 from forge.publishing.findings import FindingKind, PublishingFinding
 from forge.publishing.listing_reader import ChangedContent
 
-#: Bytes of content that are searched in one branch.
-_MOST_BYTES: Final = 64 * 1000**2
 _LIBRARIES: Final = ("detect_secrets", "requests", "yaml", "urllib3", "certifi", "charset_normalizer", "idna")
 _SCANNER: Final = Path(secret_scanner.__file__)
 
@@ -44,6 +42,8 @@ class ScanSettings:
     """Secrets that Muster itself holds. They must never be pushed."""
     seconds: int = 120
     memory_bytes: int = 1024**3
+    most_characters: int = 64 * 1000**2
+    """Added text of a branch that is searched."""
 
 
 def scan(
@@ -67,7 +67,7 @@ def scan(
         if not added:
             continue
         held += sum(len(text) for _, text in added)
-        if held > _MOST_BYTES:
+        if held > settings.most_characters:
             found.append(_unscanned("The commits have too much text"))
             break
         files.append(ChangedContent(commit=content.commit, path=content.path, old=b"", new=b""))
@@ -138,7 +138,7 @@ def _searched(
         except (ValueError, TypeError):
             # The last word, or one that was cut off.
             continue
-        if mark in settings.allowed_marks or (file.path, secret["sha1"]) in accepted:
+        if mark in settings.allowed_marks or any((file.path, each) in accepted for each in secret["sha1"]):
             continue
         yield PublishingFinding(
             kind=FindingKind.SECRET,

@@ -16,6 +16,7 @@ import re
 import resource
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 #: Characters of a line that are looked at together; the next part repeats the end of the one before.
 PART = 4096
@@ -31,18 +32,31 @@ _BEGIN = re.compile(r"\A[\s\\+.&|,\"'`()#/*>-]{1,200}")
 _RUN = re.compile(r"[A-Za-z0-9+/=_.:-]{8}")
 #: Hashes of packages look random, so files that consist of them are searched for known forms only.
 _LOCKS = re.compile(r"(?:\A|/)(?:[\w.-]*\.lock|[\w.-]*lock\.(?:json|yaml)|go\.sum|npm-shrinkwrap\.json)\Z")
+#: A shorter part of a form is the same for other secrets.
+_SHORTEST = 12
+_KEY = "Private Key"
 #: Addresses of machines are no secrets.
 _LEFT_OUT = ("IPPublicDetector",)
+
+
+@dataclass(frozen=True)
+class _Secret:
+    kind: str
+    value: str
+    listed: tuple[str, ...]
+    """What a baseline may have of it."""
 
 
 class _Detectors:
     """The plugins of detect-secrets, divided into those that know a form and those that guess."""
 
     def __init__(self, forms: list[str]) -> None:
+        # Found in the folders that the command line names.
         from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
         from detect_secrets.filters import heuristic
         from detect_secrets.plugins.base import BasePlugin, RegexBasedDetector
 
+        self._base = RegexBasedDetector
         kinds: list[type[BasePlugin]] = list(get_mapping_from_secret_type_to_class().values())
         plugins = [kind() for kind in kinds if kind.__name__ not in _LEFT_OUT]
         self._exact = [each for each in plugins if isinstance(each, RegexBasedDetector)]
@@ -50,16 +64,29 @@ class _Detectors:
         self._forms = [re.compile(form) for form in forms]
         self._heuristic = heuristic
 
-    def exact(self, path: str, text: str) -> Iterator[tuple[str, str]]:
-        """Yield kind and value of each secret that is known by its form. No comment and no name hides it."""
+    def exact(self, text: str, further: str = "") -> Iterator[_Secret]:
+        """Yield each secret that is known by its form. No comment and no name hides it.
+
+        The value is all that the form covers: a part of it, such as ``ghp``, would be the same for other secrets.
+        """
         for plugin in self._exact:
-            for found in plugin.analyze_line(filename=path, line=text, line_number=1):
-                yield found.type, found.secret_value or ""
+            if type(plugin).analyze_string is not self._base.analyze_string:
+                for value in plugin.analyze_string(text):
+                    yield _Secret(plugin.secret_type, value, (value,))
+                continue
+            for form in plugin.denylist:
+                for match in form.finditer(text):
+                    if plugin.secret_type == _KEY:
+                        # The form covers the header alone, which is the same for all keys.
+                        yield _Secret(_KEY, text[match.start() :] + further, ())
+                    else:
+                        groups = (group for group in match.groups() if group and len(group) >= _SHORTEST)
+                        yield _Secret(plugin.secret_type, match[0], (match[0], *groups))
         for form in self._forms:
             for match in form.finditer(text):
-                yield "Key or token", match[0]
+                yield _Secret("Key or token", match[0], (match[0],))
 
-    def guessed(self, path: str, text: str) -> Iterator[tuple[str, str]]:
+    def guessed(self, path: str, text: str) -> Iterator[_Secret]:
         """Yield what only looks like a secret: random, or named like one."""
         rules = self._heuristic
         if rules.is_indirect_reference(text):
@@ -75,7 +102,7 @@ class _Detectors:
                     or rules.is_prefixed_with_dollar_sign(value)
                     or rules.is_not_alphanumeric_string(value)
                 ):
-                    yield found.type, value
+                    yield _Secret(found.type, value, (value,))
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -99,21 +126,26 @@ def _joined(lines: list[tuple[int, str]], at: int) -> str | None:
     return text if parts > 1 else None
 
 
-def _found(detectors: _Detectors, path: str, lines: list[tuple[int, str]]) -> Iterator[tuple[int, str, str]]:
+def _found(detectors: _Detectors, path: str, lines: list[tuple[int, str]]) -> Iterator[tuple[int, _Secret]]:
     seen = set()
     guess = not _LOCKS.search(path)
     for at, (number, text) in enumerate(lines):
-        found: list[tuple[str, str]] = []
+        found: list[_Secret] = []
+        further = "".join(line[:PART] for _, line in lines[at + 1 : at + JOINED])
         for part in _parts(text):
-            found += detectors.exact(path, part)
+            found += detectors.exact(part, further)
             if guess:
                 found += detectors.guessed(path, part)
         if (joined := _joined(lines, at)) is not None:
-            found += detectors.exact(path, joined)
-        for kind, value in found:
-            if value not in seen:
-                seen.add(value)
-                yield number, kind, value
+            found += (each for each in detectors.exact(joined) if each.kind != _KEY)
+        for secret in found:
+            if secret.value not in seen:
+                seen.add(secret.value)
+                yield number, secret
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def main() -> None:
@@ -129,15 +161,14 @@ def main() -> None:
     count = 0
     for index, line in enumerate(sys.stdin.buffer):
         file = json.loads(line)
-        for number, kind, value in _found(detectors, file["path"], [tuple(each) for each in file["lines"]]):
-            content = value.encode("utf-8", "surrogatepass")
+        for number, secret in _found(detectors, file["path"], [tuple(each) for each in file["lines"]]):
             told = {
                 "file": index,
                 "line": number,
-                "kind": kind,
-                "mark": hashlib.blake2b(content, key=key, digest_size=8).hexdigest(),
+                "kind": secret.kind,
+                "mark": hashlib.blake2b(_bytes(secret.value), key=key, digest_size=8).hexdigest(),
                 # As baselines of detect-secrets have it.
-                "sha1": hashlib.sha1(content, usedforsecurity=False).hexdigest(),
+                "sha1": [hashlib.sha1(_bytes(each), usedforsecurity=False).hexdigest() for each in secret.listed],
             }
             print(json.dumps(told))
             count += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -20,8 +21,9 @@ TOKEN = "t0ken-of-the-bot-0123456789"
 class GitServer:
     """Serves the bare repositories below a folder. `status` and `hanging` make it fail."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scheme: str) -> None:
         self.folder = folder
+        self.scheme = scheme
         self.port = 0
         self.status: int | None = None
         """Answer everything so."""
@@ -33,7 +35,7 @@ class GitServer:
         self.asked = threading.Event()
 
     def url(self, name: str = "owner/repo") -> str:
-        return f"http://127.0.0.1:{self.port}/{name}.git"
+        return f"{self.scheme}://127.0.0.1:{self.port}/{name}.git"
 
     def repository(self, name: str = "owner/repo") -> Path:
         """Make a bare repository that takes pushes."""
@@ -85,9 +87,9 @@ class GitServer:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[GitServer]:
+def served(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[GitServer]:
     """A server on a free port, in a thread of its own."""
-    server = GitServer(folder)
+    server = GitServer(folder, "http" if tls is None else "https")
     loop = asyncio.new_event_loop()
     started = threading.Event()
 
@@ -96,7 +98,7 @@ def served(folder: Path) -> Iterator[GitServer]:
         application.router.add_route("*", "/{path:.*}", server.handle)
         runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         server.port = runner.addresses[0][1]
         return runner

@@ -13,7 +13,7 @@ from forge.publishing.branch_review import BranchReview, review
 from forge.publishing.findings import FindingKind
 from forge.publishing.forge_remote import ForgeRemote
 from forge.publishing.incoming import IncomingBounds, IncomingBranch
-from forge.publishing.listing import CommitIdentity
+from forge.publishing.listing import BranchListing, CommitIdentity
 from forge.publishing.mirror import RepositoryMirror
 from forge.publishing.push import PushTarget
 from forge.publishing.remote_answers import PushResult
@@ -29,12 +29,19 @@ SCAN = ScanSettings(key=b"0123456789abcdef")
 SECRET = "ghp_" + "Zx9" * 12
 
 
+def checked(branch: IncomingBranch) -> BranchReview:
+    """What a review of ordinary work says, without the time that it takes."""
+    listing = BranchListing(base=branch.base, tip=branch.tip, descends=True, commits=())
+    return BranchReview(listing=listing, findings=())
+
+
 class Stage:
     """The parts from an agent's clone to the forge."""
 
-    def __init__(self, folder: Path, server: GitServer) -> None:
+    def __init__(self, folder: Path, server: GitServer, *, ca_file: Path | None = None) -> None:
         self.folder = folder
         self.server = server
+        self.ca_file = ca_file
         self.at_forge = server.repository()
         self.ground = Ground(folder / "machine").begin()
         self.publish_base()
@@ -48,7 +55,7 @@ class Stage:
         self.ground.git("push", "--quiet", str(self.at_forge), "main:main")
 
     def remote(self, *, token: str = TOKEN, url: str | None = None, timeout_s: float = 60.0) -> ForgeRemote:
-        return ForgeRemote(url=url or self.server.url(), token=token, timeout_s=timeout_s)
+        return ForgeRemote(url=url or self.server.url(), token=token, timeout_s=timeout_s, ca_file=self.ca_file)
 
     def forge_commit(self, branch: str) -> str:
         """The commit of a branch at the forge; empty if there is none."""
@@ -79,8 +86,8 @@ class Stage:
 
     def push(self, *, last: str | None = None, remote: ForgeRemote | None = None, branch: str = BRANCH) -> PushResult:
         target = PushTarget(remote=remote or self.remote(), branch=branch, last_pushed=last, default_branch="main")
-        with self.incoming() as incoming_branch:
-            return push.push(incoming_branch, target)
+        with self.incoming() as branch_of_agent:
+            return push.push(branch_of_agent, checked(branch_of_agent), target)
 
     def agent(self, script: str) -> str:
         return self.ground.agent(script)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import stat
-import threading
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from forge.publishing.errors import PublishingError
 from forge.publishing.forge_remote import ForgeRemote
 from forge.publishing.push import PushTarget, RemoteUnread
 from forge.publishing.remote_answers import PushOutcome
-from tests.forge.publishing.git_server import LIMIT_S, TOKEN
-from tests.forge.publishing.stage import BRANCH, Stage
+from tests.forge.publishing.git_server import LIMIT_S, TOKEN, served
+from tests.forge.publishing.stage import BRANCH, SECRET, Stage, checked
 
 
 def hook(stage: Stage, name: str, script: str) -> None:
@@ -162,7 +163,9 @@ def test_while_git_runs_the_token_is_in_no_argument_no_environment_and_no_file(s
     stage.server.before_receive = look
     with stage.incoming() as branch:
         result = push.push(
-            branch, PushTarget(remote=stage.remote(), branch=BRANCH, last_pushed=None, default_branch="main")
+            branch,
+            checked(branch),
+            PushTarget(remote=stage.remote(), branch=BRANCH, last_pushed=None, default_branch="main"),
         )
         files = [path for path in branch.git_dir.rglob("*") if path.is_file()]
         assert not [path for path in files if TOKEN.encode() in path.read_bytes()]
@@ -181,11 +184,53 @@ def test_nothing_is_pushed_to_other_branches(stage: Stage) -> None:
     with stage.incoming() as fetched, pytest.raises(PublishingError, match="protects"):
         push.push(
             fetched,
+            checked(fetched),
             PushTarget(
                 remote=stage.remote(), branch=BRANCH, last_pushed=None, default_branch="main", protected=("muster/**",)
             ),
         )
     assert len(stage.server.requests) == before
+
+
+def test_only_what_was_checked_and_found_fine_is_pushed(stage: Stage) -> None:
+    stage.commits(f"echo {SECRET} > a")
+    target = PushTarget(remote=stage.remote(), branch=BRANCH, last_pushed=None, default_branch="main")
+    found = stage.review()
+    stage.agent("git reset -q --hard HEAD~1")
+    stage.commits("echo x > a")
+    fine = stage.review()
+    newer = stage.commits("echo y > a")
+    with stage.incoming() as branch:
+        assert branch.tip == newer
+        for review in (found, fine):
+            with pytest.raises(PublishingError) as refused:
+                push.push(branch, review, target)
+            assert refused.value.code == "publishing.not_checked"
+    assert stage.push().outcome is PushOutcome.PUSHED
+
+
+def test_a_certificate_counts_only_if_an_operator_named_its_authority(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=LIMIT_S,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with served(tmp_path / "forge", context) as server:
+        stage = Stage(tmp_path, server, ca_file=certificate)
+        commit = stage.commits("echo x > x")
+        stranger = ForgeRemote(url=server.url(), token=TOKEN)
+        before = len(server.requests)
+        assert stage.push(remote=stranger).outcome is PushOutcome.AWAY
+        assert len(server.requests) == before
+        assert stage.push().outcome is PushOutcome.PUSHED
+        assert stage.forge_commit(BRANCH) == commit
 
 
 def test_the_branches_of_an_issue_are_listed(stage: Stage) -> None:
@@ -204,17 +249,9 @@ def test_a_push_that_nobody_waits_for_ends(stage: Stage) -> None:
     stage.commits("echo fixed > fix")
     stage.server.asked.clear()
     stage.server.hanging = True
-    done = threading.Event()
-
-    def run() -> None:
-        with stage.incoming(given_up=stage.server.asked.is_set) as branch, pytest.raises(GivenUp):
-            push.push(branch, PushTarget(remote=stage.remote(), branch=BRANCH, last_pushed=None, default_branch="main"))
-        done.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert done.wait(LIMIT_S)
-    thread.join()
+    target = PushTarget(remote=stage.remote(), branch=BRANCH, last_pushed=None, default_branch="main")
+    with stage.incoming(given_up=stage.server.asked.is_set) as branch, pytest.raises(GivenUp):
+        push.push(branch, checked(branch), target)
 
 
 @pytest.mark.parametrize(
