@@ -14,6 +14,7 @@
     STATE/drawing/            the working folder of the process that draws charts
     STATE/backups/            backups written by `muster backup` and by each update
     STATE/versions/  current  versions installed beside this one, and which of them runs
+    STATE/signing-key         the key that signs records of provenance and the audit
     STATE/seeds.json          what `muster init` wrote, to detect later edits
     RUN/gateway.sock  agent-NAME.sock
 
@@ -126,6 +127,11 @@ class Paths:
     def installation(self) -> Path:
         """The file with the unique ID of this installation."""
         return self.state / "installation"
+
+    @property
+    def signing_key(self) -> Path:
+        """The file with the key that signs records and the audit."""
+        return self.state / "signing-key"
 
     @property
     def log(self) -> Path:

@@ -9,12 +9,13 @@ from bot.config.paths import Paths
 from bot.maintenance.retention_files import sweep_files
 from connectors.delivery import retention
 from core.crash_points import declare
+from core.signing.signing_key import SigningKey
 from database.engine.batched_delete import drain
 from database.engine.store import Store
 from database.queries import tasks
 from database.queries.agents import agent_messages, auto_resume, peer_messages, runs, tool_calls
 from database.queries.chat import approval_rules, approvals, questions
-from database.queries.operations import audit_log, command_runs, web_sessions
+from database.queries.operations import audit_anchors, command_runs, web_sessions
 from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger
 
 FORGET = declare("commands.forget")
@@ -36,7 +37,14 @@ KEEP_FILES = 14 * 86_400.0
 
 
 async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: int = 10**9) -> None:
-    """Delete expired rows and chat files; `files` is the number of bytes to keep in each folder of chat files."""
+    """Delete expired rows and chat files, and sign what is left of the audit.
+
+    Args:
+        store: the register.
+        paths: where the files are.
+        clock: seconds since the epoch.
+        files: the number of bytes to keep in each folder of chat files.
+    """
     now = clock()
     await retention.sweep(store, now)
     for forget, kept_s in (
@@ -44,7 +52,6 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
         (agent_messages.forget, KEEP_RUNS),
         (approvals.forget, KEEP_RUNS),
         (approval_rules.forget, 0.0),
-        (audit_log.forget, KEEP_AUDIT),
         (peer_messages.forget, KEEP_RUNS),
         (tool_calls.forget, KEEP_FILES),
         (tasks.forget, KEEP_RUNS),
@@ -57,6 +64,11 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
         (web_sessions.forget, KEEP_WEB_SESSIONS),
     ):
         await drain(store, FORGET, partial(forget, before=now - kept_s))
+    signer = SigningKey.at(paths.signing_key)
+    await drain(store, FORGET, partial(audit_anchors.forget, before=now - KEEP_AUDIT, signer=signer, now=now))
+    async with store.write(FORGET) as tx:
+        await audit_anchors.adopt(tx)
+        await audit_anchors.checkpoint(tx, signer, now)
     await drain(store, FORGET_ROWS, partial(usage_ledger.forget, before=now - KEEP_ROWS))
     while await store.shrink():
         pass

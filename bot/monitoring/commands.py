@@ -187,6 +187,20 @@ async def audit(ctx: Context[AgentServices], *, since: Duration | None = None) -
     return Reply(text(rows, limit=_AUDIT_LINES), as_json(rows))
 
 
+@command("audit verify", permission=ADMIN, help_section="admin", effects=False)
+async def audit_verify(ctx: Context[AgentServices], *, key: str | None = None) -> Reply:
+    """Check that no line of the audit was altered, deleted, inserted or moved. It fails if one was.
+
+    Args:
+        key: public keys of your other machines that share this register, with commas between them.
+    """
+    from bot.monitoring import audit_loader
+    from bot.monitoring.audit_view import verification_json, verification_text
+
+    found = await audit_loader.verify(ctx.services, key)
+    return Reply(verification_text(found), verification_json(found), ok=not found.faults)
+
+
 @command("telemetry preview", permission=ADMIN, help_section="admin", effects=False, audited=False)
 async def telemetry_preview(ctx: Context[AgentServices]) -> Reply:
     """Show exactly what telemetry would send now. Telemetry is off unless muster.yaml enables it."""

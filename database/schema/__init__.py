@@ -17,7 +17,7 @@ from database.schema.agents import (
     tool_calls,
 )
 from database.schema.chat import cursors, inbox, outbox, strangers, thread_owners, titles
-from database.schema.commands import audit, command_runs, command_steps, operators
+from database.schema.commands import audit, audit_anchors, command_runs, command_steps, operators
 from database.schema.forge import forge_cursors, forge_events, forge_orders, issue_runs, issue_wakes
 from database.schema.installation import leases, restores
 from database.schema.limits_and_pacing import (
@@ -44,6 +44,7 @@ __all__ = [
     "approval_rules",
     "approvals",
     "audit",
+    "audit_anchors",
     "authorizations",
     "budgets",
     "command_runs",

@@ -1,6 +1,6 @@
 """Runs of commands, what they did, and who may give which."""
 
-from sqlalchemy import JSON, Column, Float, Index
+from sqlalchemy import JSON, BigInteger, Column, Float, Index
 
 from database.schema.table_base import Counter, table
 from database.schema.text_types import PeopleText, String
@@ -50,8 +50,21 @@ audit = table(
     Column("arguments", JSON, nullable=False),
     Column("outcome", String, nullable=False),  # done | refused | failed | lapsed | answered | expired
     Column("detail", PeopleText),
+    Column("chain", String),  # the digest of this line and the one before (database.schema.audit_chain)
 )
 Index("ix_audit_at", audit.c.at)
+
+#: What this installation signed of the audit: the digest of a line, with which all lines before it are fixed.
+audit_anchors = table(
+    "audit_anchors",
+    Column("id", Counter, primary_key=True, autoincrement=True),
+    Column("kind", String, nullable=False),  # checkpoint | retention: up to this line, all were deleted
+    Column("at", Float, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("chain", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("signature", String, nullable=False),
+)
 
 #: Permissions given by command; they go before those in muster.yaml. `none` takes a permission away.
 operators = table(

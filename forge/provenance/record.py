@@ -162,7 +162,9 @@ class ProvenanceRecord:
         except (ValidationError, ValueError, RecursionError) as error:
             what = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
             place = ".".join(map(str, what["loc"]))
-            raise UnreadableRecord(f"This is no record: {place[:100]}: {str(what['msg'])[:200]}.") from None
+            raise UnreadableRecord(
+                f"This is no record: {place[:100]!a}: {disarming.visible(str(what['msg']))[:200]}."
+            ) from None
 
 
 def bounded(record: ProvenanceRecord) -> ProvenanceRecord:

@@ -13,15 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core import sqlite_vacuum
 from core.crash_points import declare
+from core.signing.signing_key import SigningKey
 from database.engine import batched_delete
 from database.engine.batched_delete import BATCH
 from database.engine.store import Store
-from database.queries.operations import audit_log
+from database.queries.operations import audit_anchors
 from database.queries.spending import hourly_rollup
 from database.queries.spending.hourly_sums_reader import HOUR
 from database.schema import audit as lines
 from database.schema import spending
 
+KEY = SigningKey(b"k" * 32)
 STEP = declare("test.shrinking")
 
 
@@ -42,7 +44,7 @@ async def test_old_lines_go_in_transactions_of_one_batch_each(store: Store) -> N
     gone: list[int] = []
 
     async def forget(tx: AsyncConnection) -> int:
-        gone.append(await audit_log.forget(tx, 2 * BATCH + 10.0))
+        gone.append(await audit_anchors.forget(tx, 2 * BATCH + 10.0, signer=KEY, now=0.0))
         return gone[-1]
 
     assert await batched_delete.drain(store, STEP, forget) == 2 * BATCH + 10
@@ -72,7 +74,7 @@ async def test_the_file_of_a_register_shrinks_in_steps(tmp_path: Path, monkeypat
     store = await Store.open(f"sqlite:///{file}")
     await fill(store, 400, detail="x" * 8000)
     before = _pages(file)
-    await batched_delete.drain(store, STEP, partial(audit_log.forget, before=390.0))
+    await batched_delete.drain(store, STEP, partial(audit_anchors.forget, before=390.0, signer=KEY, now=0.0))
     assert _pages(file) == before, "what is deleted is only free"
     steps = 1
     while await store.shrink():

@@ -21,6 +21,8 @@ from database import migrations
 from database.engine import dsn
 from database.engine.store import Store
 from database.queries import tasks
+from database.queries.operations import audit_anchors, audit_log
+from database.queries.operations.audit_verification import AuditCheck
 from database.queries.spending import hourly_rollup, usage_ledger, usage_queries
 from database.schema import metadata
 from tests.database.queries.rows import DAY, NOON, added_up, random_row, row
@@ -166,6 +168,28 @@ async def test_what_was_metered_before_sums_were_kept_is_summed_up(register_url:
     await engine.dispose()
 
 
+async def test_the_audit_from_before_it_was_chained_is_chained(register_url: str) -> None:
+    store = await Store.open(register_url)
+    async with store.write(STEP) as tx:
+        for number in range(1_203):
+            await audit_log.add(
+                tx, key=f"k{number}", at=float(number), identity="i", door="cli", action="a", outcome="done",
+                arguments={"n": number, "share": number / 7, "text": "\u00e9"}, detail="\u00e9" if number % 2 else None,
+            )  # fmt: skip
+        before = await audit_anchors.head(tx)
+    await store.close()
+    await as_of(register_url, "0023")
+    store = await Store.open(register_url)
+    async with store.write(STEP) as tx:
+        assert await audit_anchors.head(tx) == before
+        await audit_log.add(tx, key="x", at=0.0, identity="i", door="cli", action="a", outcome="done")
+        check = AuditCheck((), ())
+        async for line in audit_anchors.lines(tx):
+            check.line(line)
+    assert (check.faults, check.lines) == ([], 1_204)
+    await store.close()
+
+
 async def test_what_operators_owed_before_queues_had_weights_they_go_on_owing(register_url: str) -> None:
     await as_of(register_url, "0018")
     engine = engine_of(register_url)
@@ -188,6 +212,9 @@ def _undone(connection: Connection, since: str) -> None:
             connection.execute(text(f"DROP TABLE {table}"))
     if since <= "0024":
         connection.execute(text("DROP TABLE runs"))
+    if since <= "0024":
+        connection.execute(text("DROP TABLE audit_anchors"))
+        connection.execute(text("ALTER TABLE audit DROP COLUMN chain"))
     if since <= "0023":
         connection.execute(text("DROP TABLE web_sessions"))
     if since <= "0022":

@@ -15,6 +15,7 @@ _EGRESS = "bot.interfaces.cli.egress_commands"
 _HELP = "bot.interfaces.cli.help_command"
 _MAINTENANCE = "bot.interfaces.cli.maintenance_commands"
 _PROCESS = "bot.interfaces.cli.process_commands"
+_PROVENANCE = "bot.interfaces.cli.provenance_commands"
 
 #: Those that only print what they did, which `muster --quiet` leaves out.
 CONFIRM_ONLY = frozenset(
@@ -61,6 +62,7 @@ SHELL_COMMANDS = ShellCommands(
         "install": (_PROCESS, "install"),
         "login": (_PROCESS, "login"),
         "register copy": (_PROCESS, "register_copy"),
+        "provenance verify": (_PROVENANCE, "provenance_verify"),
         "egress": (_EGRESS, "egress"),
         "egress status": (_EGRESS, "egress_status"),
         "egress stop": (_EGRESS, "egress_stop"),

@@ -9,7 +9,7 @@ from database.schema.table_base import Counter
 from database.schema.text_types import PeopleText, String
 
 revision = "0028"
-down_revision = "0024"
+down_revision = "0026"
 
 
 def upgrade() -> None:

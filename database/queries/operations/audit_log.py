@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from database.engine.batched_delete import delete_some
 from database.engine.store import insert_once
+from database.queries.operations import audit_anchors
 from database.queries.record import Record
 from database.schema import audit
+from database.schema.audit_chain import digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,21 +50,26 @@ async def add(
     detail: str | None = None,
 ) -> bool:
     """Write one line; False, and nothing is changed, when `key` was written before. Redaction is the caller's."""
-    return await insert_once(
-        tx,
-        audit,
-        key=key,
-        at=at,
-        identity=identity,
-        through=through,
-        door=door,
-        connector=connector,
-        conversation=conversation,
-        action=action,
-        arguments=dict(arguments or {}),
-        outcome=outcome,
-        detail=detail,
-    )
+    stamps = tx.sync_connection.get_execution_options() if tx.sync_connection is not None else {}
+    line: dict[str, Any] = {
+        "key": key,
+        "at": at,
+        "identity": identity,
+        "through": through,
+        "door": door,
+        "connector": connector,
+        "conversation": conversation,
+        "action": action,
+        # As it is read back: keys are text, for example.
+        "arguments": json.loads(json.dumps(dict(arguments or {}))),
+        "outcome": outcome,
+        "detail": detail,
+        "tenant_id": stamps["tenant_id"],
+        "host": stamps["host"],
+    }
+    # Nobody else writes until this transaction ends, so the newest line stays the newest.
+    before = await audit_anchors.head(tx)
+    return await insert_once(tx, audit, **line, chain=digest(before, line))
 
 
 async def since(tx: AsyncConnection, at: float, *, limit: int) -> list[AuditRow]:
@@ -89,8 +96,3 @@ async def of_actions(tx: AsyncConnection, actions: Sequence[str], at: float, *, 
     # In the order of time, because by number all of the audit would be read where such actions are rare.
     newest = select(audit).where(*where).order_by(audit.c.at.desc(), audit.c.seq.desc()).limit(limit)
     return await AuditRow.every(tx, newest)
-
-
-async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete lines that are older than `before`, a batch of them; return how many."""
-    return await delete_some(tx, audit, audit.c.at < before)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import update
 
 from bot.auth.permission import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.auth.permissions import Operators
@@ -16,15 +17,22 @@ from bot.commands.executor import Executor
 from bot.commands.help import explanation
 from bot.commands.runs import RunOutcome, RunRequest
 from bot.commands.syntax import CHAT, written
+from bot.config.paths import Paths
 from bot.messaging.event_hub import EventHub
 from bot.monitoring import audit_view
 from bot.monitoring import commands as _admin
 from bot.reports.services import ReportServices
 from connectors.contract.connector_protocol import Device, DeviceState, NotReady, UnknownDevice
+from core.crash_points import declare
+from core.signing.signing_key import SigningKey
 from database.engine.store import Store
+from database.queries.operations import audit_anchors
 from database.queries.operations.audit_log import AuditRow
+from database.schema import audit
 
 assert _admin
+
+STEP = declare("tests.monitoring")
 
 ANA = "matrix:@ana:example.org"
 OWNER = "terminal:root"
@@ -147,6 +155,37 @@ async def test_the_audit_tells_who_did_what(office: Office) -> None:
         (ANA, "operators", "refused"),
     ]
     assert "operator set identity=matrix:@x:y permission=viewer" in outcome.text
+
+
+async def test_the_audit_is_verified_with_the_key_of_the_installation(office: Office, tmp_path: Path) -> None:
+    office.services.paths = Paths.of({"MUSTER_HOME": str(tmp_path)})
+    await office("operator set", identity="matrix:@x:y", permission="viewer")
+    await office("operator set", identity="matrix:@z:y", permission="viewer")
+    outcome = await office("audit verify")
+    assert outcome.state == "done"
+    assert "The audit log is as Muster wrote it: 2 lines, no line was signed yet." in outcome.text
+    key = SigningKey.read(office.services.paths.signing_key)
+    assert (outcome.data["ok"], outcome.data["lines"], outcome.data["key"]) == (True, 2, key.public)
+    async with office.store.write(STEP) as tx:
+        await audit_anchors.checkpoint(tx, SigningKey(b"o" * 32), 1_000_000.0)
+        await tx.execute(update(audit).where(audit.c.key.contains("1")).values(identity=ANA))
+    outcome = await office("audit verify")
+    assert outcome.state == "failed"
+    assert (
+        "**The audit log is not as Muster wrote it** (3 lines, last signed at 1970-01-12 13:46:40 UTC):" in outcome.text
+    )
+    assert [fault["code"] for fault in outcome.data["faults"]] == ["anchor_unknown_key", "broken"]
+    assert "by the unknown key `ed25519:" in outcome.text
+    outcome = await office("audit verify", key=SigningKey(b"o" * 32).public)
+    assert [fault["code"] for fault in outcome.data["faults"]] == ["broken"]
+
+
+async def test_a_key_that_is_none_is_refused(office: Office, tmp_path: Path) -> None:
+    office.services.paths = Paths.of({"MUSTER_HOME": str(tmp_path)})
+    outcome = await office("audit verify", key="ed25519:abc")
+    assert outcome.state == "refused"
+    assert "'ed25519:abc' is no public key" in outcome.text
+    assert (await office("audit verify", by=ANA, may=OPERATOR)).state == "refused"
 
 
 async def test_whoami(office: Office) -> None:

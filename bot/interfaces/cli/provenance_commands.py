@@ -1,0 +1,133 @@
+"""Records of provenance, in a shell."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bot.config.paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from forge.provenance.verification import AuditEvidence, CommitVerification
+
+
+@click.command()
+@click.argument("commits", metavar="COMMIT")
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path("."),
+    help="A clone of the repository. Default: the current folder.",
+)
+@click.option("--key", "keys", multiple=True, help="A public key to trust instead of this installation's. Repeatable.")
+@click.option("--audit", is_flag=True, help="Compare the records with the audit log of this installation, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found for programs.")
+def provenance_verify(commits: str, repository: Path, keys: tuple[str, ...], audit: bool, as_json: bool) -> int:
+    """Check the signed records of commits. It fails if one is missing or does not match.
+
+    COMMIT: a commit or a branch, or a range: FROM..TO.
+
+    Records are in git notes. Fetch them first: git fetch origin refs/notes/muster:refs/notes/muster
+    """
+    import asyncio
+    import json
+
+    from bot.text.errors import UserError
+    from fleet import workspace
+    from forge.provenance import git_notes
+    from forge.provenance.verification import named_digests, verify
+
+    trusted = _trusted(keys)
+    found = workspace.find(repository)
+    if found is None:
+        raise UserError(
+            f"No git repository begins in {repository.resolve()}. Name a clone with --repository.",
+            code="provenance.repository",
+        )
+    names = git_notes.commits_of(found, commits)
+    notes = git_notes.read(found, names)
+    evidence = asyncio.run(_audit(trusted, named_digests(notes))) if audit else None
+    verified = verify(notes, names, trusted, evidence)
+    click.echo(json.dumps(_as_json(verified, trusted), indent=2) if as_json else _text(verified))
+    return 1 if any(each.faults for each in verified) else 0
+
+
+def _trusted(keys: Sequence[str]) -> frozenset[str]:
+    from bot.text.errors import UserError
+    from core.signing.signing_key import SigningKey, is_public_key
+
+    for key in keys:
+        if not is_public_key(key):
+            raise UserError(
+                f"{key[:80]!r} is no public key. It begins with ed25519:, and `muster audit verify` shows it there.",
+                code="signing_key.invalid",
+            )
+    if keys:
+        return frozenset(keys)
+    file = Paths.of(os.environ).signing_key
+    if not file.exists():
+        raise UserError(
+            "This installation has no signing key. Name the key to trust with --key; "
+            "`muster audit verify` shows it where the records were made.",
+            code="signing_key.absent",
+        )
+    return frozenset({SigningKey.read(file).public})
+
+
+async def _audit(trusted: Collection[str], digests: frozenset[str]) -> AuditEvidence:
+    from bot.config.database import open_register
+    from bot.config.loader import load
+    from core.signing.signing_key import SigningKey
+    from database.queries.operations import audit_anchors
+    from database.queries.operations.audit_verification import AuditCheck
+    from forge.provenance.verification import AuditEvidence
+
+    paths = Paths.of(os.environ)
+    ours = {SigningKey.read(paths.signing_key).public} if paths.signing_key.exists() else set()
+    register = await open_register(load(paths), os.environ)
+    try:
+        async with register.read() as tx:
+            check = AuditCheck(await audit_anchors.every(tx), {*trusted, *ours}, looked_for=digests)
+            async for line in audit_anchors.lines(tx):
+                check.line(line)
+    finally:
+        await register.close()
+    check.end()
+    faults = len(check.faults) + check.more_faults
+    return AuditEvidence(digests=check.found, faults=faults, begins_at=check.begins_at)
+
+
+def _text(verified: Sequence[CommitVerification]) -> str:
+    lines = []
+    for each in verified:
+        lines.append(f"{each.commit[:12]}: {'does not match' if each.faults else 'matches'}")
+        for signed in each.records:
+            record = signed.record
+            lines.append(f"  written by {record.agent!r} ({record.role!r}, {record.runtime!r}), run {record.run!r}")
+        lines += [f"  fault: {fault.detail}" for fault in each.faults]
+        lines += [f"  note: {notice}" for notice in each.notices]
+    if any(fault.code == "note_missing" for each in verified for fault in each.faults):
+        lines.append("If records may not be here yet, fetch them: git fetch origin refs/notes/muster:refs/notes/muster")
+    return "\n".join(lines)
+
+
+def _as_json(verified: Sequence[CommitVerification], trusted: Collection[str]) -> Mapping[str, object]:
+    return {
+        "ok": not any(each.faults for each in verified),
+        "keys": sorted(trusted),
+        "commits": [
+            {
+                "commit": each.commit,
+                "ok": not each.faults,
+                "records": [{"key": signed.key, "record": signed.record.as_json()} for signed in each.records],
+                "faults": [{"code": fault.code, "detail": fault.detail} for fault in each.faults],
+                "notices": list(each.notices),
+            }
+            for each in verified
+        ],
+    }

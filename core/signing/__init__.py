@@ -1,0 +1,1 @@
+"""The key of an installation, and what it signed."""
