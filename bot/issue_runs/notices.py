@@ -10,7 +10,7 @@ from database.queries.forge.forge_orders import ForgeOrder
 from forge.cleaning.markdown import clean_markdown
 from forge.model.references import IssueReference
 from forge.provenance import markers
-from forge.runs.order_book import Acted
+from forge.runs.order_book import ActAgain, Acted
 
 #: The kind of these orders. The name stands in registers, so it stays.
 NOTICE: Final = "notice"
@@ -46,3 +46,14 @@ async def post(link: ForgeLink, order: ForgeOrder) -> Acted:
         text = clean_markdown(order.input["text"])
         await link.client.post_comment(at, markers.mark(text, order.key, link.marker_secret))
     return Acted("posted")
+
+
+async def act(link: ForgeLink, order: ForgeOrder) -> Acted | ActAgain:
+    """Act on an order if it is a notice.
+
+    Raises:
+        ForgeError: it cannot be posted now.
+    """
+    if order.kind != NOTICE:
+        return ActAgain("Nothing here acts on orders of this kind.")
+    return await post(link, order)

@@ -191,3 +191,14 @@ class Configured:
     async def names(self, tx: AsyncConnection) -> frozenset[str]:
         in_roster = [entry.name for entry in self.services.planner.read_roster().agents]
         return await taken_names(tx, in_roster)
+
+
+def pick_ups_of(services: AgentServices, link: ForgeLink) -> PickUps:
+    """Return what writes pick-ups of a running orchestrator. Threads open in the fleet's room."""
+    return PickUps(
+        link,
+        services.agents.journal_effects,
+        lambda: services.main_room(None),
+        Configured(services, link).names,
+        services.clock,
+    )
