@@ -50,7 +50,7 @@ async def pick_up(ctx: Context[IssueServices], issue: str, *, role: str | None, 
         )
     async with ctx.services.store.read() as tx:
         _refuse_second(at, await issue_runs.of_issue(tx, link.host, str(at.repository), at.number))
-    source = Configured(ctx.services, link)
+    source = Configured(ctx.services.planner, link)
     try:
         found = await link.client.read_issue(at)
         decision = as_asked(at, found, await source.rules(), role=role, sandboxes=_split(sandbox))

@@ -27,6 +27,7 @@ from database.queries.forge import forge_sights, issue_runs
 from database.queries.forge.forge_sights import ForgeSight
 from database.queries.forge.issue_runs import IssueRun
 from fleet.errors import FleetError
+from fleet.launch.launch_plan import Planner
 from fleet.sandbox.profiles import JOINS
 from forge.model.references import IssueReference
 from forge.model.values import Comment, Issue
@@ -164,11 +165,11 @@ def run_id_of(forge: str, at: IssueReference) -> str:
 class Configured:
     """Pick-ups by what is configured here (`PickUpSource`)."""
 
-    services: AgentServices
+    planner: Planner
     link: ForgeLink
 
     async def rules(self) -> PickUpRules:
-        planner = self.services.planner
+        planner = self.planner
         agents = [entry.name for entry in (await asyncio.to_thread(planner.read_roster)).agents]
         roles = await asyncio.to_thread(lambda: planner.roles().names)
         # An issue cannot take an agent out of its sandbox; who writes muster.yaml can.
@@ -183,13 +184,13 @@ class Configured:
 
     def sandbox_problem(self, sandboxes: Sequence[str]) -> str | None:
         try:
-            self.services.planner.profile(JOINS.join(sandboxes))
+            self.planner.profile(JOINS.join(sandboxes))
         except FleetError as error:
             return str(error)
         return None
 
     async def names(self, tx: AsyncConnection) -> frozenset[str]:
-        in_roster = [entry.name for entry in self.services.planner.read_roster().agents]
+        in_roster = [entry.name for entry in self.planner.read_roster().agents]
         return await taken_names(tx, in_roster)
 
 
@@ -199,6 +200,6 @@ def pick_ups_of(services: AgentServices, link: ForgeLink) -> PickUps:
         link,
         services.agents.journal_effects,
         lambda: services.main_room(None),
-        Configured(services, link).names,
+        Configured(services.planner, link).names,
         services.clock,
     )

@@ -61,7 +61,7 @@ def make(services: ReportServices, link: ForgeLink, ordered: Callable[[str], Non
         store=services.store,
         link=link,
         channel=channel,
-        source=Configured(services, link),
+        source=Configured(services.planner, link),
         pickups=pick_ups_of(services, link),
         troubles=troubles,
         rounds=services.rounds,
