@@ -253,6 +253,7 @@ async def _running(
         state=paths.state,
         egress_client=services.egress_client,
         traces=lambda: None if services.trace_health is None else services.trace_health(),
+        forge=lambda: services.forge,
     )
     async with stages.running(order.stages(services, executor, tools, watched)):
         log.info("muster.started", version=services.version)

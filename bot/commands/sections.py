@@ -15,6 +15,7 @@ MODULES = (
     "bot.agents.messages.commands",
     "bot.runs.commands",
     "bot.projects.commands",
+    "bot.issue_runs.commands",
     "bot.approvals.commands",
     "bot.spending.commands",
     "bot.tasks.commands",

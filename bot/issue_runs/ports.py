@@ -14,6 +14,18 @@ class RoundsPort(Protocol):
     def look_again(self, run_id: str) -> None:
         """Look again at the open order of a run: its agent signalled or ended, or a person decided."""
 
+    async def destroy(self, run_id: str) -> None:
+        """Order that what is left of a run is tidied up: its pull request was merged or closed.
+
+        Return when the order is durable. It may be called again until the run is destroyed.
+        """
+
+    async def reopen(self, run_id: str) -> None:
+        """Order that a destroyed run goes on: its pull request was reopened.
+
+        Return when the order is durable. It may be called again until the run is destroyed no more.
+        """
+
 
 class IntakePort(Protocol):
     """Handles what the forge told (`bot.issue_runs.intake.Intake`)."""

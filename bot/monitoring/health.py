@@ -11,9 +11,11 @@ from bot.agents.service import Agents
 from bot.commands.services import CommandServices
 from bot.egress_client.client import EgressClient
 from bot.egress_client.health import condition
+from bot.issue_runs import health as forge_health
+from bot.issue_runs.forge_link import ForgeLink
 from bot.leadership import standby_registry
 from bot.monitoring import disk_check
-from bot.read_models.health import HealthModel, JobHealth, PartHealth, WaitingOrchestrator
+from bot.read_models.health import ForgeHealth, HealthModel, JobHealth, PartHealth, WaitingOrchestrator
 from connectors.contract.messages import Health
 from connectors.delivery import outbox
 from connectors.delivery.service import Delivery
@@ -49,6 +51,7 @@ class HealthInputs:
     egress_client: EgressClient | None = None
     traces: Callable[[], PartHealth | None] = lambda: None
     """Whether traces reach their collector; None if none are sent."""
+    forge: Callable[[], ForgeLink | None] = lambda: None
 
     async def __call__(self) -> HealthModel:
         known = await self.delivery.health()
@@ -57,12 +60,16 @@ class HealthInputs:
         states: dict[str, int] | None = None
         queue: dict[str, int] | None = None
         standbys: tuple[WaitingOrchestrator, ...] | None = None
+        link = self.forge()
+        forge: ForgeHealth | None = None
         try:
             async with self.store.read() as tx:
                 queue = dict((await tasks.counts(tx)).by_state)
                 waiting = await outbox.waiting(tx)
                 threads = [(row.connector, row.name) for row in await agents.every(tx)]
                 connectors += [_gone(name, waiting[name][0], threads) for name in sorted(waiting.keys() - known.keys())]
+                if link is not None:
+                    forge = await forge_health.load(tx, link)
                 if self.store.is_shared:
                     others = await standby_registry.others(tx, self.store, self.state, self.clock)
                     standbys = tuple(WaitingOrchestrator(owner=each.owner, since=each.acquired_at) for each in others)
@@ -75,6 +82,8 @@ class HealthInputs:
         parts += await disk_check.condition(
             [self.state] if self.store.file is None else [self.state, self.store.file.parent]
         )
+        if forge is not None and link is not None:
+            parts.append(forge_health.part(forge, every=link.settings.every, now=self.clock()))
         if (traces := self.traces()) is not None:
             parts.append(traces)
         jobs = [_job(each) for each in self.jobs.records()]
@@ -87,6 +96,7 @@ class HealthInputs:
             standbys=standbys,
             agents=states,
             tasks=queue,
+            forge=forge,
         )
 
 
@@ -96,8 +106,8 @@ def status_of(parts: Iterable[PartHealth], jobs: Iterable[JobHealth]) -> str:
     states = [(each.kind, each.state) for each in parts if each.kind != "traces"]
     if ("register", "down") in states:
         return "down"
-    # An egress that is not needed yet is healthy; one that blocks requests is not.
-    well = all(state == "up" or (kind == "egress" and state == "unknown") for kind, state in states)
+    # An egress that is not needed yet is healthy, and a forge that was not looked at yet; what blocks requests is not.
+    well = all(state == "up" or (kind in ("egress", "forge") and state == "unknown") for kind, state in states)
     well = well and any(kind == "register" for kind, _ in states)
     return "ok" if well and not any(each.last_error for each in jobs) else "degraded"
 

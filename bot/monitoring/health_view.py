@@ -25,6 +25,7 @@ def health_json(model: HealthModel, now: float) -> dict[str, Any]:
         "uptime_s": round(max(0.0, now - model.started_at), 1),
         "connectors": [_connector_json(each) for each in model.parts_of("connector")],
         "egress": next(map(_egress_json, model.parts_of("egress")), None),
+        "forge": None if model.forge is None else _forge_json(model),
         "register": register,
         "disks": [
             {"name": each.name, "reachable": each.reachable, "detail": each.detail} for each in model.parts_of("disk")
@@ -58,6 +59,27 @@ def _egress_json(part: PartHealth) -> dict[str, Any]:
         "pid": None if facts is None else facts.pid,
         "unwritable": None if facts is None else facts.unwritable,
         "detail": part.detail,
+    }
+
+
+def _forge_json(model: HealthModel) -> dict[str, Any]:
+    forge = model.forge
+    assert forge is not None
+    (part,) = model.parts_of("forge")
+    return {
+        "host": forge.host,
+        "reachable": part.reachable,
+        "impaired": part.impaired,
+        "detail": part.detail,
+        "repositories": [{"name": name, "looked_at": timestamp(at)} for name, at in forge.looked_at.items()],
+        "webhooks": {
+            "listens": forge.listens,
+            "outcomes": dict(forge.webhooks),
+            "last_malformed": forge.last_malformed,
+        },
+        "waiting": forge.waiting,
+        "runs": dict(forge.runs),
+        "trouble": dict(forge.trouble),
     }
 
 
@@ -98,6 +120,7 @@ def health_text(model: HealthModel, now: float) -> str:
         f"- {_mark(each)} disk: {one_line(each.detail, 300)}" for each in model.parts_of("disk") if each.state != "up"
     ]
     lines += [f"- {_mark(each)} egress: {one_line(each.detail, 300)}" for each in model.parts_of("egress")]
+    lines += [f"- {_mark(each)} forge: {one_line(each.detail, 1_000)}" for each in model.parts_of("forge")]
     lines += [f"- {_mark(each)} traces: {one_line(each.detail, 300)}" for each in model.parts_of("traces")]
     lines += _of_jobs(model.jobs)
     if model.agents is None:

@@ -22,10 +22,10 @@ class EgressFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartHealth:
-    """A connector, the register, the egress, a disk, or the collector of traces."""
+    """A connector, the register, the egress, the forge, a disk, or the collector of traces."""
 
     name: str
-    kind: Literal["connector", "register", "egress", "disk", "traces"]
+    kind: Literal["connector", "register", "egress", "forge", "disk", "traces"]
     reachable: bool | None = None
     """None: not known."""
     impaired: bool = False
@@ -72,6 +72,27 @@ class WaitingOrchestrator:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForgeHealth:
+    """What is known of the forge and its issues."""
+
+    host: str
+    listens: bool
+    """Whether the forge sends its events."""
+    webhooks: Mapping[str, int]
+    """How often a delivery had which outcome, since the start."""
+    looked_at: Mapping[str, float | None]
+    """When each repository was last looked through; None: not yet."""
+    waiting: int
+    """Events that are not handled."""
+    runs: Mapping[str, int]
+    """Number of runs in each state that is not an end."""
+    trouble: Mapping[str, str]
+    """What does not work now, by what was tried."""
+    last_malformed: str | None = None
+    """What was wrong with the last delivery that could not be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthModel:
     """All parts, and what follows of them."""
 
@@ -87,7 +108,9 @@ class HealthModel:
     """None: this register has none, or is away."""
     tasks: Mapping[str, int] | None = None
     """Number of tasks in each state that is not an end; None while the register is away."""
+    forge: ForgeHealth | None = None
+    """None: there is no forge, or the register is away."""
 
-    def parts_of(self, kind: Literal["connector", "register", "egress", "disk", "traces"]) -> list[PartHealth]:
+    def parts_of(self, kind: Literal["connector", "register", "egress", "forge", "disk", "traces"]) -> list[PartHealth]:
         """Return the parts of one kind."""
         return [each for each in self.parts if each.kind == kind]

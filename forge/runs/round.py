@@ -10,13 +10,11 @@ class RoundStep(StrEnum):
     """What is ordered in a round. The names stand in registers, so they stay."""
 
     WORK = "work"
-    """The agent works until it signals, ends or is taken for lost."""
+    """The agent works until its turn ends or it is taken for lost. Then it is frozen, with what it needs to go on."""
     PUBLISH = "publish"
     """Its commits are fetched, checked and pushed."""
     PROPOSE = "propose"
     """A pull request is opened, or brought up to date."""
-    FREEZE = "freeze"
-    """The agent is frozen, with all that it needs to go on."""
     RECORD = "record"
     """A comment says how the work was made."""
     SETTLE = "settle"
@@ -56,9 +54,6 @@ async def play_round(order: Order) -> str:
         published = PublishResult(await order(RoundStep.PUBLISH))
         if published is PublishResult.PUSHED:
             await order(RoundStep.PROPOSE)
-        await order(RoundStep.FREEZE)
         if published is not PublishResult.REFUSED:
             await order(RoundStep.RECORD)
-    else:
-        await order(RoundStep.FREEZE)
     return await order(RoundStep.SETTLE)

@@ -59,7 +59,7 @@ async def test_a_round_goes_on_where_it_was(tmp_path: Path, engines: list[RoundE
     engines.append(engine)
     await engine.start()
     await second.until(RoundStep.SETTLE)
-    assert [step for _, _, step in second.placed] == ["propose", "freeze", "record", "settle"]
+    assert [step for _, _, step in second.placed] == ["propose", "record", "settle"]
     assert set(first.placed.values()) == {1}
     for each in tmp_path.iterdir():
         assert stat.S_IMODE(each.stat().st_mode) == 0o600, each
