@@ -77,7 +77,9 @@ async def until_it_says(process: asyncio.subprocess.Process, words: str) -> None
     said = b""
     async with asyncio.timeout(LIMIT):
         while words.encode() not in said:
-            said += await process.stdout.read(1)
+            more = await process.stdout.read(1)
+            assert more, f"it ended after {said!r}"
+            said += more
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ async def test_an_agent_host_that_dies_ends_the_run_as_failed(home: Premises) ->
 
 
 async def test_a_shell_that_dies_leaves_the_run_its_time(home: Premises) -> None:
-    shell = await begun(home, "--prompt", "[[say: one two ]] [[wait: never]]", "--timeout", "4s")
+    shell = await begun(home, "--prompt", "[[say: one two ]] [[wait: never]]", "--timeout", "12s")
     await until_it_says(shell, "one")
     with contextlib.suppress(ProcessLookupError):
         os.kill(shell.pid, signal.SIGKILL)
