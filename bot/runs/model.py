@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, TypeAlias
 
 from database.queries.agents.agent_messages import UNDERWAY, AgentMessage
 from database.queries.agents.agents import AgentRow
@@ -12,13 +12,6 @@ from database.queries.agents.runs import AgentRun, RunEnding
 from fleet.roster.drift import ENDED
 from fleet.supervision.restart_policy import RestartRecord
 
-#: The colors of terminals (ECMA-48), by which a run can be told from others.
-Color = Literal[
-    "black", "red", "green", "yellow", "blue", "magenta", "cyan", "white",
-    "bright-black", "bright-red", "bright-green", "bright-yellow",
-    "bright-blue", "bright-magenta", "bright-cyan", "bright-white",
-]  # fmt: skip
-COLORS: Final[tuple[str, ...]] = get_args(Color)
 #: Seconds that the end of a run waits for its agent host to report that the turn is over.
 PATIENCE_S: Final = 60.0
 

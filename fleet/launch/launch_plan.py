@@ -23,7 +23,7 @@ from fleet.roster.launch_overrides import FIELDS, LAUNCH_ALONE, Basis, LaunchedA
 from fleet.roster.loader import Roster
 from fleet.roster.schema import AgentEntry, Common
 from fleet.runtimes import Runtime, preparation
-from fleet.sandbox.profiles import BUILT_IN, DEFAULT, Kind, SandboxProfile, named, unknown
+from fleet.sandbox.profiles import BUILT_IN, DEFAULT, JOINS, Kind, SandboxProfile, named, unknown
 from fleet.workspace import Repository, Workspaces
 
 #: What an agent is for when no one says.
@@ -83,7 +83,8 @@ class LaunchPlan:
             entry["model"] = self.model
         if not self.own_workspace:
             entry["workspace"] = str(self.workspace)
-        if self.sandbox != DEFAULT or "sandbox" in self.said:
+        # A roster names one profile.
+        if JOINS not in self.sandbox and (self.sandbox != DEFAULT or "sandbox" in self.said):
             entry["sandbox"] = self.sandbox
         return entry
 
