@@ -14,6 +14,7 @@ MODULES = (
     "bot.agents.roster.commands",
     "bot.agents.messages.commands",
     "bot.runs.commands",
+    "bot.issue_runs.commands",
     "bot.projects.commands",
     "bot.approvals.commands",
     "bot.spending.commands",

@@ -14,6 +14,13 @@ class RoundsPort(Protocol):
     def look_again(self, run_id: str) -> None:
         """Look again at the open order of a run: its agent signalled or ended, or a person decided."""
 
+    async def destroy(self, run_id: str) -> bool:
+        """End a run whose pull request was closed, and remove its agent; return whether it is done.
+
+        Raises:
+            RegisterError: the register cannot be used.
+        """
+
 
 class IntakePort(Protocol):
     """Handles what the forge told (`bot.issue_runs.intake.Intake`)."""

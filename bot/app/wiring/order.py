@@ -6,7 +6,7 @@ import contextlib
 
 from bot.app import dispatcher
 from bot.app.stages import Stage
-from bot.app.wiring import gateway, web
+from bot.app.wiring import forge, gateway, web
 from bot.app.wiring.monitoring import Watching
 from bot.commands.executor import Executor
 from bot.interfaces.mcp.server import AgentToolServer
@@ -41,6 +41,7 @@ def stages(services: ReportServices, executor: Executor, tools: AgentToolServer,
         Stage("commands", stop=executor.stop),
         Stage("topics", run=services.topics.run),
         Stage("runs", run=services.runs.run),
+        *forge.stages(services),
         Stage("tools", run=tools.run),
         gateway.stage(services, executor),
         *filter(None, [gateway.metrics_stage(services)]),

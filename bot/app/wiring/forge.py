@@ -1,0 +1,102 @@
+"""Issues of a forge: what they share, and their stages. Nothing of it is loaded unless muster.yaml has the block."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bot.app.stages import Stage
+from bot.issue_runs.forge_link import ForgeLink
+from bot.reports.services import ReportServices
+from core.signing.signing_key import SigningKey
+from scheduler.jobs import Job
+
+if TYPE_CHECKING:
+    from bot.issue_runs.rounds import Rounds, WorkflowEngine
+    from forge.runs.engine import PlaceStep
+
+
+def make(services: ReportServices) -> None:
+    """Create `services.forge` and what plays the rounds, if muster.yaml has a forge.
+
+    Raises:
+        MusterError: the token cannot be resolved, or the signing key not be read.
+    """
+    if services.settings.forge is None:
+        return
+    services.forge = link = _link(services)
+    from bot.issue_runs.decisions import IssueRunOwner
+
+    services.rounds = _rounds(services, link)
+    services.run_owner = IssueRunOwner(services)
+
+
+def jobs(services: ReportServices) -> tuple[Job, ...]:
+    """Return the periodic jobs; none without a forge."""
+    if services.forge is None:
+        return ()
+    from bot.issue_runs.rounds import Rounds
+
+    rounds = services.rounds
+    assert isinstance(rounds, Rounds)
+    return (Job("commits of issues", 3600.0, rounds.forget_commits),)
+
+
+def stages(services: ReportServices) -> list[Stage]:
+    """Return the stages in order; none without a forge."""
+    link = services.forge
+    if link is None:
+        return []
+    from bot.issue_runs.rounds import Rounds
+
+    rounds = services.rounds
+    assert isinstance(rounds, Rounds)
+    return [
+        Stage("forge client", stop=link.client.close),
+        Stage("rounds", start=rounds.start, run=rounds.run, stop=rounds.stop),
+    ]
+
+
+def _link(services: ReportServices) -> ForgeLink:
+    from forge.clients.address import ForgeAddress
+    from forge.clients.opening import open_client
+
+    block = services.settings.forge
+    assert block is not None
+    address = ForgeAddress.parse(block.address)
+    token = block.token.resolve(services.environ)
+    key = SigningKey.at(services.paths.signing_key)
+    return ForgeLink(
+        settings=block,
+        host=address.host,
+        client=open_client(block.kind, address, token),
+        token=token,
+        marker_secret=key.derived("markers of posts"),
+        folder=services.paths.repositories / address.host.replace(":", "-"),
+    )
+
+
+def _rounds(services: ReportServices, link: ForgeLink) -> Rounds:
+    from bot.issue_runs.posting_steps import RecordStep
+    from bot.issue_runs.publish_step import PublishStep
+    from bot.issue_runs.round_state import RoundContext
+    from bot.issue_runs.rounds import Rounds
+
+    file: Path = services.paths.workflows
+
+    def engine(place: PlaceStep) -> WorkflowEngine:
+        from forge.runs.engine import RoundEngine
+
+        # What a restored register or another machine's does not know of, must not go on.
+        for part in file.parent.glob(f"{file.name}*"):
+            part.unlink()
+        return RoundEngine(place, file)
+
+    context = RoundContext(services, link)
+    scan_key = SigningKey.at(services.paths.signing_key).derived("marks of secrets")
+    return Rounds(
+        round=context,
+        publish=PublishStep(context, scan_key),
+        record=RecordStep(context, services.paths.signing_key),
+        make_engine=engine,
+    )
