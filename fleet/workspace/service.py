@@ -137,10 +137,14 @@ class Workspaces:
     def collect(self, name: str) -> Collected | None:
         """Take over what an agent committed; the same again until it is acknowledged.
 
+        Nothing is taken over into a repository of Muster's own, which other agents see: whoever keeps it decides.
+
         Raises:
             FleetError: that is not possible.
         """
-        return self._clone(name).collect()
+        own = self._clone(name)
+        known = own.record()
+        return None if known is not None and self._is_kept(known.source) else own.collect()
 
     def acknowledge(self, name: str, collected: Collected) -> None:
         """What was collected was told."""
