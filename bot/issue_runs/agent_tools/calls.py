@@ -45,6 +45,8 @@ REPLY = declare("issue_call.reply")
 PATIENCE: Final = 15.0
 #: Seconds between attempts to read while the forge is away.
 _AGAIN: Final = 3.0
+#: So many calls are remembered while they wait.
+_MOST_WAITING: Final = 1_000
 #: For so long is known who is a member, for what agents are shown; seconds.
 _STANDING_KEPT: Final = 300.0
 
@@ -98,6 +100,10 @@ class IssueTools:
         Raises:
             RegisterError: the register cannot be used; the call is dealt with later.
         """
+        if len(self._since) >= _MOST_WAITING:
+            # Calls that nobody waits for any more are never answered.
+            self._since.clear()
+            self._not_before.clear()
         self._since.setdefault(call.id, self.clock())
         answered = False
 

@@ -11,9 +11,9 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs.agent_tools import decision, evidence
+from bot.issue_runs.agent_tools.pull_request_text import pull_request_text
 from bot.issue_runs.agent_tools.write_order import DONE, KINDS, WriteOrder, newest_description
 from bot.issue_runs.forge_link import ForgeLink
-from bot.issue_runs.pull_request_text import pull_request_text
 from bot.issue_runs.record import record_of
 from bot.issue_runs.services import IssueServices
 from core.crash_points import around, declare

@@ -137,9 +137,11 @@ async def test_the_text_of_an_issue_is_never_replaced(desk: Desk, forge: ForgeSe
     told = await desk.call(run, "update_description", number=1, body="Mine.")
     assert not told.ok
     assert f"#{number}" in told.text
-    assert (await desk.call(run, "update_description", number=number, body="Mine.")).ok
+    assert (await desk.call(run, "update_description", number=number, body="Mine. fixes #9")).ok
     assert forge.item(SHOP, 1).body == "The price is wrong."
-    assert "Mine." in (forge.item(SHOP, number).body or "")
+    text = forge.item(SHOP, number).body or ""
+    assert "Mine. fixes" not in text
+    assert "Closes #1" in text
 
 
 async def test_only_members_are_asked_for_a_review(desk: Desk, forge: ForgeServer) -> None:
