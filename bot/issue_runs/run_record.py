@@ -17,11 +17,10 @@ from database.queries.chat.approvals import Approval
 from database.queries.forge.issue_runs import IssueRun
 from fleet.sandbox.profiles import JOINS
 from forge.provenance import naming
+from forge.provenance.operation_lines import read_line
 from forge.provenance.record import (
-    ForgeOperation,
     ProvenanceRecord,
     RecordedApproval,
-    RecordedOperation,
     RunEnding,
     SecretScan,
 )
@@ -89,18 +88,9 @@ def record_of(gathered: GatheredRun) -> ProvenanceRecord:
         # Nothing is pushed that the search found something in, or that it did not search.
         secret_scan=SecretScan.CLEAN if gathered.is_pushed else SecretScan.NOT_RUN,
         ending=RunEnding.SIGNALLED if run.signal is not None else RunEnding.WATCHDOG,
-        operations=tuple(filter(None, map(_operation, run.operations))),
+        operations=tuple(filter(None, map(read_line, run.operations))),
         approvals=tuple(_approval(each, gathered.names) for each in gathered.answered),
     )
-
-
-def _operation(line: str) -> RecordedOperation | None:
-    """Read an operation from the register: ``KIND TARGET``, or ``KIND TARGET REFUSAL`` for one that was refused."""
-    kind, _, rest = line.partition(" ")
-    target, _, refusal = rest.partition(" ")
-    if kind not in set(ForgeOperation) or not target:
-        return None
-    return RecordedOperation(kind=ForgeOperation(kind), target=target, refusal=refusal or None)
 
 
 def _approval(approval: Approval, names: Mapping[str, str]) -> RecordedApproval:
