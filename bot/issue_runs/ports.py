@@ -32,3 +32,10 @@ class IntakePort(Protocol):
 
     def wake(self) -> None:
         """Handle new events soon."""
+
+
+class OrdersPort(Protocol):
+    """The open orders of runs (`forge.runs.order_book.OrderBook`)."""
+
+    def wake(self, key: str) -> None:
+        """Have an order acted on soon."""

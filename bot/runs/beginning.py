@@ -83,12 +83,14 @@ async def _launch(services: RunServices, run: AgentRun) -> bool:
         await _hold(services, run, hold.wait.text, hold.wait.look_at)
         return False
     request = request_of(opened.plan, by=run.asked_by, connector=run.connector, room=run.room)
-    if not settings.of_roster:
+    if settings.thread is not None:
+        request = request.of_topic(run_text.title(run.id, run.color), settings.thread)
+    elif not settings.of_roster:
         request = replace(request, topic=run_text.title(run.id, run.color))
 
     async def act(tx: AsyncConnection) -> str | None:
         found = await agents.get(tx, run.agent)
-        if not settings.of_roster and found is not None:
+        if not settings.of_roster and found is not None and found.thread_key != settings.thread:
             # Somebody took the name meanwhile; the next look begins with another.
             name = await fresh_name(tx, run.agent, in_roster)
             await runs.change(tx, run.id, only=["queued"], agent=name)

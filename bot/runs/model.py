@@ -24,14 +24,21 @@ class RunSettings:
     """What was asked for over the roster and the defaults (fleet.launch.launch_plan.Planner.plan)."""
     of_roster: bool = False
     """Whether the agent is one of the roster. Any other exists for the run alone."""
+    thread: str | None = None
+    """The outbox key of the message that opens the agent's thread, if the thread is there already."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"asked": dict(self.asked), "of_roster": self.of_roster}
+        there = {} if self.thread is None else {"thread": self.thread}
+        return {"asked": dict(self.asked), "of_roster": self.of_roster, **there}
 
     @classmethod
     def from_json(cls, source: Mapping[str, Any]) -> RunSettings:
         """Return what `to_json` made."""
-        return cls(asked=dict(source.get("asked") or {}), of_roster=bool(source.get("of_roster")))
+        return cls(
+            asked=dict(source.get("asked") or {}),
+            of_roster=bool(source.get("of_roster")),
+            thread=source.get("thread"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -53,6 +54,8 @@ class Runs:
     """Begins and ends runs (`bot.runs.ports.RunsPort`)."""
 
     services: RunServices
+    on_ended: list[Callable[[AgentRun], None]] = field(default_factory=list)
+    """Called with each run that ended, after the commit. A crash may prevent the call."""
     _due: asyncio.Event = field(default_factory=asyncio.Event)
     _are_open: bool = True
     """Whether there may be runs that have not ended."""
@@ -186,6 +189,8 @@ class Runs:
         log.info("run.ended", run=run.id, agent=run.agent, state=ended.state)
         services.agents.look_again(run.agent)
         services.delivery.wake()
+        for told in self.on_ended:
+            told(run)
 
     async def _ended(self, tx: AsyncConnection, run: AgentRun, answer: str | None, whole: bool) -> AgentRun:
         assert run.ending is not None

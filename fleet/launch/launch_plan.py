@@ -115,6 +115,8 @@ class Planner:
     roster: Path
     hidden: Sequence[Path]
     """Muster's own folders, which no sandbox may show."""
+    repositories: Path | None = field(default=None, kw_only=True)
+    """Where Muster keeps repositories of its own, of which agents get clones."""
     accounts: Mapping[str, ModelAccount]
     defaults: LaunchDefaults
     profiles: Mapping[str, SandboxProfile] = field(default_factory=lambda: BUILT_IN)
@@ -126,7 +128,9 @@ class Planner:
     @property
     def workspaces(self) -> Workspaces:
         """Where the agents work."""
-        return Workspaces(own=self._own_workspace, folder=self.folder_of, hidden=self.hidden)
+        return Workspaces(
+            own=self._own_workspace, folder=self.folder_of, hidden=self.hidden, repositories=self.repositories
+        )
 
     def _own_workspace(self, name: str) -> Path:
         if self.defaults.workspaces is not None:
