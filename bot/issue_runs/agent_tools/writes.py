@@ -14,7 +14,7 @@ from bot.issue_runs.agent_tools import decision, evidence
 from bot.issue_runs.agent_tools.pull_request_text import pull_request_text
 from bot.issue_runs.agent_tools.write_order import DONE, KINDS, WriteOrder, newest_description
 from bot.issue_runs.forge_link import ForgeLink
-from bot.issue_runs.record import record_of
+from bot.issue_runs.run_record import current_record
 from bot.issue_runs.services import IssueServices
 from core.crash_points import around, declare
 from database.queries.forge import forge_orders, issue_runs
@@ -115,7 +115,7 @@ class IssueWrites:
         comments = await forge.client.read_comments(target, since=since)
         if markers.find(comments, write.call, forge.marker_secret, ours) is not None:
             return
-        record = await record_of(self.services, run)
+        record = await current_record(self.services, run)
         body = compose(write.body, record, key=write.call, secret=forge.marker_secret)
         await forge.client.post_comment(target, body)
 
