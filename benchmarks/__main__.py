@@ -32,6 +32,7 @@ BENCHMARKS = {
     "dispatch": "a dispatch decision while 10,000 tasks wait",
     "ledger_queries": "sums of a ledger of 1,000,000 requests on SQLite",
     "connectors": "200 threads at work at once on each connector, 1,000 that are known",
+    "webhooks": "200 webhooks of a forge at once, until each is durable",
     "backlog": "1,000 commands that were written while the bot was down",
 }
 

@@ -251,6 +251,7 @@ async def _running(
         clock=clock,
         state=paths.state,
         egress_client=services.egress_client,
+        forge=lambda: services.forge,
     )
     async with stages.running(order.stages(services, executor, tools, watched)):
         log.info("muster.started", version=services.version)

@@ -1,11 +1,11 @@
-"""Commands about runs of issues, in the section *runs*."""
+"""Commands about issues of a forge."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from bot.auth.permission import OPERATOR
-from bot.commands.argument_types import RunId
+from bot.commands.argument_types import RoleName, RunId, SandboxName
 from bot.commands.registry import Reply, command
 
 if TYPE_CHECKING:
@@ -24,3 +24,20 @@ async def runs_allow(ctx: Context[IssueServices], id: RunId, mark: str) -> Reply
     from bot.issue_runs.decisions import allow
 
     return await allow(ctx, id, mark)
+
+
+@command("pickup", permission=OPERATOR, help_section="issues")
+async def pickup(
+    ctx: Context[IssueServices], issue: str, *, role: RoleName | None = None, sandbox: SandboxName | None = None
+) -> Reply:
+    """Have an agent work on an issue of the forge, without a label or an assignee.
+
+    Args:
+        issue: the issue, as owner/repo#17.
+        role: a role, or an agent of the roster. Default: what the issue's label muster:NAME says.
+        sandbox: a sandbox profile, or several joined by + (admins only). Default: the issue's labels, or `forge:
+            sandbox` of muster.yaml.
+    """
+    from bot.issue_runs.pickup_command import pick_up
+
+    return await pick_up(ctx, issue, role=role, sandbox=sandbox)

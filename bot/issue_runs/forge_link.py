@@ -29,11 +29,17 @@ class ForgeLink:
     counts: WebhookCounts = field(default_factory=WebhookCounts)
     trouble: dict[str, str] = field(default_factory=dict)
     """What does not work now, by what was tried: for `health`, and told in the room once."""
+    looked_at: dict[str, float] = field(default_factory=dict)
+    """When each repository was last looked through, by our clock."""
     _facts: TokenFacts | None = None
 
     @property
     def repositories(self) -> tuple[RepositoryName, ...]:
         return tuple(RepositoryName.parse(each) for each in self.settings.repositories)
+
+    def configured(self, name: str) -> RepositoryName | None:
+        """Return the configured repository of this name, in any case; None if there is none."""
+        return next((each for each in self.repositories if str(each).lower() == name.lower()), None)
 
     async def whoami(self) -> TokenFacts:
         """Return the account that the token speaks for; asked once.

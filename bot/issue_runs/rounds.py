@@ -32,17 +32,22 @@ from database.queries.agents import agents
 from database.queries.agents.runs import AgentRun
 from database.queries.chat import questions
 from database.queries.chat.questions import Question
-from database.queries.forge import issue_runs
+from database.queries.forge import forge_orders, issue_runs
 from database.queries.forge.forge_orders import ForgeOrder
 from database.queries.forge.issue_runs import ACTIVE, IssueRun
 from forge.model.errors import ForgeAway, ForgeError
-from forge.runs.order_book import ActAgain, Acted, OrderBook
+from forge.runs.order_book import Act, ActAgain, Acted, OrderBook
 from forge.runs.round import RoundStep
 
 log = structlog.get_logger(__name__)
 
 BEGIN: Final = declare("issues.begin")
 TELL: Final = declare("issues.tell")
+ORDER: Final = declare("issues.order")
+
+#: The kind of orders to tidy up. The name stands in registers, so it stays.
+DESTROY: Final = "destroy"
+_DESTROY_AGAIN_S: Final = 30.0
 
 #: Seconds between two looks, if nothing wakes it.
 LOOK_EVERY_S: Final = 30.0
@@ -75,6 +80,8 @@ class Rounds:
     publish: PublishStep
     record: RecordStep
     make_engine: MakeEngine
+    other: Act
+    """Acts on orders that are no steps of rounds."""
     book: OrderBook = field(init=False)
     _engine: WorkflowEngine | None = None
     _due: asyncio.Event = field(default_factory=asyncio.Event)
@@ -103,15 +110,36 @@ class Rounds:
                     self.book.wake(order_key(run_id, number, step))
         self.wake()
 
-    async def destroy(self, run_id: str) -> bool:
-        """End a run whose pull request was closed, and remove its agent; return whether it is done.
+    async def destroy(self, run_id: str) -> None:
+        """Order that what is left of a run is tidied up: its pull request was merged or closed.
+
+        Return when the order is durable. It may be called again until the run is destroyed.
 
         Raises:
-            RegisterError: the register cannot be used.
+            RegisterError: the register cannot be written.
         """
-        done = await Destroying(self.round).destroy(run_id)
-        self.look_again(run_id)
-        return done
+        now = self.round.services.clock()
+        async with self.round.services.store.write(ORDER) as tx:
+            earlier = [each for each in await forge_orders.of_run(tx, run_id) if each.kind == DESTROY]
+            if not any(each.state == "open" for each in earlier):
+                # After a run was reopened, it can be closed once more.
+                key = f"{run_id}/{DESTROY}/{len(earlier) + 1}"
+                order = ForgeOrder(key=key, run=run_id, kind=DESTROY, input={}, try_at=now, created_at=now)
+                await forge_orders.add(tx, order)
+            keys = [each.key for each in await forge_orders.of_run(tx, run_id) if each.kind == DESTROY]
+        for key in keys:
+            self.book.wake(key)
+
+    async def reopen(self, run_id: str) -> None:
+        """Have a destroyed run go on when somebody asks for more: its pull request was reopened.
+
+        Raises:
+            RegisterError: the register cannot be written.
+        """
+        values = {"state": "frozen", "ended_at": None, "active_at": self.round.services.clock()}
+        async with self.round.services.store.write(ORDER) as tx:
+            await issue_runs.change(tx, run_id, only=["destroyed"], **values)
+        self.wake()
 
     async def forget_commits(self) -> None:
         """Let go of the commits of runs that ended before the time in muster.yaml.
@@ -259,6 +287,12 @@ class Rounds:
             ForgeAway: the forge does not respond.
             RegisterError: the register cannot be used.
         """
+        if order.kind == DESTROY:
+            done = await Destroying(self.round).destroy(order.run)
+            self.look_again(order.run)
+            return Acted(DONE) if done else ActAgain("Its agent is not gone yet.", _DESTROY_AGAIN_S)
+        if order.kind not in set(RoundStep):
+            return await self.other(order)
         run_id, number, step = place_of(order.key)
         async with self.round.services.store.read() as tx:
             run = await issue_runs.get(tx, run_id)

@@ -11,6 +11,8 @@ from typing import Any
 from bot.agents.service import Agents
 from bot.egress_client.client import EgressClient
 from bot.egress_client.health import condition
+from bot.issue_runs import health as forge_health
+from bot.issue_runs.forge_link import ForgeLink
 from bot.leadership import standby_registry
 from bot.monitoring import disk_check
 from bot.text.timestamps import timestamp
@@ -36,6 +38,7 @@ class HealthInputs:
     state: Path
     """The state folder of this installation."""
     egress_client: EgressClient | None = None
+    forge: Callable[[], ForgeLink | None] = lambda: None
 
     async def __call__(self) -> Mapping[str, Any]:
         known = await self.delivery.health()
@@ -67,12 +70,16 @@ class HealthInputs:
         register: dict[str, Any] = {"reachable": True, "detail": self.store.place}
         states: dict[str, int] | None = None
         queue: dict[str, int] | None = None
+        link = self.forge()
+        forge: dict[str, Any] | None = None
         try:
             async with self.store.read() as tx:
                 queue = dict((await tasks.counts(tx)).by_state)
                 waiting = await outbox.waiting(tx)
                 threads = [(row.connector, row.name) for row in await agents.every(tx)]
                 connectors += [_gone(name, waiting[name][0], threads) for name in sorted(waiting.keys() - known.keys())]
+                if link is not None:
+                    forge = await forge_health.condition(tx, link, self.clock())
                 if self.store.is_shared:
                     register["standby"] = [
                         {"owner": each.owner, "since": timestamp(each.acquired_at)}
@@ -82,7 +89,14 @@ class HealthInputs:
         except RegisterError as error:
             register = {"reachable": False, "detail": str(error)}
         egress = None if self.egress_client is None else await condition(self.egress_client)
-        parts = {"connectors": connectors, "egress": egress, "register": register, "jobs": jobs, "agents": states}
+        parts = {
+            "connectors": connectors,
+            "egress": egress,
+            "forge": forge,
+            "register": register,
+            "jobs": jobs,
+            "agents": states,
+        }
         folders = [self.state] if self.store.file is None else [self.state, self.store.file.parent]
         return {**parts, "disks": await disk_check.condition(folders), "tasks": queue}
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bot.agents.services import AgentServices
 from bot.monitoring import health_view
-from bot.read_models.health import HealthModel, JobHealth, PartHealth
+from bot.read_models.health import ForgeHealth, HealthModel, JobHealth, PartHealth
 
 
 async def load(services: AgentServices) -> HealthModel:
@@ -22,6 +22,8 @@ def _model(report: Mapping[str, Any], *, started_at: float) -> HealthModel:
     parts.append(_part("register", "register", report["register"]))
     if (egress := report["egress"]) is not None:
         parts.append(_part("egress", "egress", egress))
+    if (forge := report["forge"]) is not None:
+        parts.append(_part("forge", forge["host"], forge))
     parts += [_part("disk", each["name"], each) for each in report["disks"]]
     return HealthModel(
         status=report["status"],
@@ -31,10 +33,13 @@ def _model(report: Mapping[str, Any], *, started_at: float) -> HealthModel:
         jobs=tuple(_job(each) for each in report["jobs"]),
         agents=report["agents"],
         tasks=report["tasks"],
+        forge=None if forge is None else _forge(forge),
     )
 
 
-def _part(kind: Literal["connector", "register", "egress", "disk"], name: str, part: Mapping[str, Any]) -> PartHealth:
+def _part(
+    kind: Literal["connector", "register", "egress", "forge", "disk"], name: str, part: Mapping[str, Any]
+) -> PartHealth:
     return PartHealth(
         name=name,
         kind=kind,
@@ -43,6 +48,16 @@ def _part(kind: Literal["connector", "register", "egress", "disk"], name: str, p
         or part.get("authenticated") is False,
         detail=part["detail"],
         seen_at=_seconds(part.get("last_seen")),
+    )
+
+
+def _forge(forge: Mapping[str, Any]) -> ForgeHealth:
+    return ForgeHealth(
+        webhooks=forge["webhooks"]["outcomes"],
+        looked_at={each["name"]: _seconds(each["looked_at"]) for each in forge["repositories"]},
+        waiting=forge["waiting"],
+        runs=forge["runs"],
+        trouble=len(forge["trouble"]),
     )
 
 

@@ -17,11 +17,12 @@ async def report(services: AgentServices) -> dict[str, Any]:
     jobs = list(parts.get("jobs") or [])
     disks = list(parts.get("disks") or [])
     return {
-        "status": _status(connectors, register, jobs, parts.get("egress"), disks),
+        "status": _status(connectors, register, jobs, parts.get("egress"), parts.get("forge"), disks),
         "version": services.version,
         "uptime_s": round(max(0.0, services.clock() - services.started_at), 1),
         "connectors": connectors,
         "egress": parts.get("egress"),
+        "forge": parts.get("forge"),
         "register": register,
         "disks": disks,
         "jobs": jobs,
@@ -45,6 +46,8 @@ def text(report: Mapping[str, Any]) -> str:
     ]
     if (egress := report["egress"]) is not None:
         lines.append(f"- {_mark(egress)} egress: {one_line(egress['detail'], 300)}")
+    if (forge := report["forge"]) is not None:
+        lines.append(f"- {_mark(forge)} forge: {one_line(forge['detail'], 1_000)}")
     lines += _of_jobs(report["jobs"])
     if (states := report["agents"]) is None:
         lines.append("- ? agents: not known while the register is away")
@@ -91,6 +94,7 @@ def _status(
     register: Mapping[str, Any],
     jobs: list[Any],
     egress: Mapping[str, Any] | None,
+    forge: Mapping[str, Any] | None,
     disks: list[Any],
 ) -> str:
     if register["reachable"] is False:
@@ -98,5 +102,6 @@ def _status(
     well = all(_mark(part) == "✓" for part in (*connectors, register, *disks))
     # An egress that is not needed yet is healthy; one that blocks requests is not.
     out = egress is None or not (egress["reachable"] is False or egress.get("estop") or egress.get("unwritable"))
-    well = well and out
+    # A forge that was not looked at yet is healthy.
+    well = well and out and (forge is None or _mark(forge) != "✗")
     return "ok" if well and not any(job.get("last_error") for job in jobs) else "degraded"

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from bot.agents.services import AgentServices
 from bot.approvals import waiting_loader
 from bot.monitoring import health_loader
-from bot.read_models.health import HealthModel
+from bot.read_models.health import ForgeHealth, HealthModel
 from bot.read_models.waiting import WaitingModel
 from budget.windows.calendar_days import midnight
 from connectors.delivery import outbox
@@ -37,6 +37,7 @@ async def exposition(services: AgentServices) -> bytes:
     health = await health_loader.load(services)
     now = services.clock()
     families = list(_of_parts(health, now))
+    families += _of_forge(health.forge)
     try:
         families += _of_waiting(await waiting_loader.load(services), now)
         async with services.store.read() as tx:
@@ -78,8 +79,8 @@ def _of_parts(health: HealthModel, now: float) -> Iterator[GaugeMetricFamily]:
     uptime = _gauge("uptime_seconds", "Time since Muster started.")
     uptime.add_metric([], max(0.0, now - health.started_at))
     yield uptime
-    up = _gauge("part_up", "Whether a connector, the register, the egress or a disk works; 0 also: not wholly.",
-                "kind", "name")  # fmt: skip
+    works = "Whether a connector, the register, the egress, the forge or a disk works; 0 also: not wholly."
+    up = _gauge("part_up", works, "kind", "name")
     for part in health.parts:
         if part.reachable is not None:
             up.add_metric([part.kind, part.name], float(part.reachable and not part.impaired))
@@ -101,6 +102,27 @@ def _of_parts(health: HealthModel, now: float) -> Iterator[GaugeMetricFamily]:
             last.add_metric([job.name], job.last_run)
     yield failed
     yield last
+
+
+def _of_forge(forge: ForgeHealth | None) -> Iterator[GaugeMetricFamily]:
+    webhooks = _gauge("forge_webhooks", "Webhooks of the forge since the start, by what came of them.", "outcome")
+    looks = _gauge(
+        "forge_last_look_timestamp_seconds", "When a repository was last looked through, since the epoch.", "repository"
+    )
+    waiting = _gauge("forge_events_waiting", "Events of the forge that are not handled.")
+    trouble = _gauge("forge_trouble", "How many things do not work at the forge.")
+    runs = _gauge("issue_runs", "Runs of issues that have not ended, by state.", "state")
+    if forge is not None:
+        for outcome, count in sorted(forge.webhooks.items()):
+            webhooks.add_metric([outcome], count)
+        for repository, at in sorted(forge.looked_at.items()):
+            if at is not None:
+                looks.add_metric([repository], at)
+        waiting.add_metric([], forge.waiting)
+        trouble.add_metric([], forge.trouble)
+        for state, count in sorted(forge.runs.items()):
+            runs.add_metric([state], count)
+    yield from (webhooks, looks, waiting, trouble, runs)
 
 
 def _of_waiting(waiting: WaitingModel, now: float) -> Iterator[GaugeMetricFamily]:

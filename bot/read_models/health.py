@@ -9,10 +9,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartHealth:
-    """A connector, the register, the egress or a disk."""
+    """A connector, the register, the egress, the forge or a disk."""
 
     name: str
-    kind: Literal["connector", "register", "egress", "disk"]
+    kind: Literal["connector", "register", "egress", "forge", "disk"]
     reachable: bool | None = None
     """None: not known."""
     impaired: bool = False
@@ -35,6 +35,22 @@ class JobHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForgeHealth:
+    """What is known of the forge and its issues."""
+
+    webhooks: Mapping[str, int]
+    """How often a delivery had which outcome, since the start."""
+    looked_at: Mapping[str, float | None]
+    """When each repository was last looked through; None: not yet."""
+    waiting: int
+    """Events that are not handled."""
+    runs: Mapping[str, int]
+    """Number of runs in each state that is not an end."""
+    trouble: int
+    """How many things do not work now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthModel:
     """All parts, and what follows of them."""
 
@@ -48,3 +64,5 @@ class HealthModel:
     """Number of agents in each state; None while the register is away."""
     tasks: Mapping[str, int] | None = None
     """Number of tasks in each state that is not an end; None while the register is away."""
+    forge: ForgeHealth | None = None
+    """None: there is no forge, or the register is away."""

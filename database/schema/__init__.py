@@ -18,7 +18,7 @@ from database.schema.agents import (
 )
 from database.schema.chat import cursors, inbox, outbox, strangers, thread_owners, titles
 from database.schema.commands import audit, audit_anchors, command_runs, command_steps, operators
-from database.schema.forge import forge_cursors, forge_events, forge_orders, issue_runs, issue_wakes
+from database.schema.forge import forge_cursors, forge_events, forge_orders, forge_sights, issue_runs, issue_wakes
 from database.schema.installation import leases, restores
 from database.schema.limits_and_pacing import (
     account_leases,
@@ -56,6 +56,7 @@ __all__ = [
     "forge_cursors",
     "forge_events",
     "forge_orders",
+    "forge_sights",
     "grants",
     "inbox",
     "introductions",

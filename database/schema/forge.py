@@ -29,6 +29,19 @@ forge_cursors = table(
     Column("looked_until", Float, nullable=False),  # by the forge's clock
 )
 
+#: What was last seen at the forge of an issue or pull request that has a run, by which something new is told apart.
+forge_sights = table(
+    "forge_sights",
+    Column("forge", String, primary_key=True),
+    Column("repository", String, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("run", String, nullable=False),
+    Column("comments_after", BigInteger, nullable=False),  # the newest comment that was considered
+    Column("comments_since", Float),  # when the newest of them had changed, by the forge's clock
+    Column("state", JSON, nullable=False),  # of an issue: what people are told of if it changes
+)
+Index("ix_forge_sights_run", forge_sights.c.run)
+
 #: One row for each issue that was picked up.
 issue_runs = table(
     "issue_runs",

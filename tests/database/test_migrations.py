@@ -208,7 +208,7 @@ async def test_what_operators_owed_before_queues_had_weights_they_go_on_owing(re
 def _undone(connection: Connection, since: str) -> None:
     """Undo the revisions from `since` on, which is after the baseline."""
     if since <= "0028":
-        for table in ("forge_cursors", "forge_events", "forge_orders", "issue_runs", "issue_wakes"):
+        for table in ("forge_cursors", "forge_events", "forge_orders", "forge_sights", "issue_runs", "issue_wakes"):
             connection.execute(text(f"DROP TABLE {table}"))
     if since <= "0024":
         connection.execute(text("DROP TABLE runs"))

@@ -13,7 +13,9 @@ from scheduler.jobs import Job
 
 if TYPE_CHECKING:
     from bot.issue_runs.rounds import Rounds, WorkflowEngine
+    from database.queries.forge.forge_orders import ForgeOrder
     from forge.runs.engine import PlaceStep
+    from forge.runs.order_book import Act, ActAgain, Acted
 
 
 def make(services: ReportServices) -> None:
@@ -24,10 +26,11 @@ def make(services: ReportServices) -> None:
     """
     if services.settings.forge is None:
         return
-    services.forge = link = _link(services)
     from bot.issue_runs.decisions import IssueRunOwner
 
+    services.forge = link = _link(services)
     services.rounds = _rounds(services, link)
+    services.orders = services.rounds.book
     services.run_owner = IssueRunOwner(services)
 
 
@@ -47,13 +50,16 @@ def stages(services: ReportServices) -> list[Stage]:
     link = services.forge
     if link is None:
         return []
+    from bot.app.wiring import forge_intake
     from bot.issue_runs.rounds import Rounds
 
     rounds = services.rounds
     assert isinstance(rounds, Rounds)
+    parts = forge_intake.make(services, link, rounds.book.wake)
     return [
         Stage("forge client", stop=link.client.close),
         Stage("rounds", start=rounds.start, run=rounds.run, stop=rounds.stop),
+        *parts.stages(),
     ]
 
 
@@ -99,4 +105,21 @@ def _rounds(services: ReportServices, link: ForgeLink) -> Rounds:
         publish=PublishStep(context, scan_key),
         record=RecordStep(context, services.paths.signing_key),
         make_engine=engine,
+        other=_other(services, link),
     )
+
+
+def _other(services: ReportServices, link: ForgeLink) -> Act:
+    """Return what acts on orders that belong to no round: agents' writes, and Muster's own notices."""
+    from bot.issue_runs import notices
+    from bot.issue_runs.agent_tools import write_order
+    from bot.issue_runs.agent_tools.writes import IssueWrites
+
+    writes = IssueWrites(services)
+
+    async def act(order: ForgeOrder) -> Acted | ActAgain:
+        if order.kind in write_order.KINDS.values():
+            return await writes.act(order)
+        return await notices.act(link, order)
+
+    return act

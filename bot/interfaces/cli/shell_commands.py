@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _EGRESS = "bot.interfaces.cli.egress_commands"
+_FORGE = "bot.interfaces.cli.forge.commands"
 _HELP = "bot.interfaces.cli.help_command"
 _MAINTENANCE = "bot.interfaces.cli.maintenance_commands"
 _PROCESS = "bot.interfaces.cli.process_commands"
@@ -62,6 +63,7 @@ SHELL_COMMANDS = ShellCommands(
         "install": (_PROCESS, "install"),
         "login": (_PROCESS, "login"),
         "register copy": (_PROCESS, "register_copy"),
+        "forge check": (_FORGE, "forge_check"),
         "provenance verify": (_PROVENANCE, "provenance_verify"),
         "egress": (_EGRESS, "egress"),
         "egress status": (_EGRESS, "egress_status"),

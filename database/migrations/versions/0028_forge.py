@@ -40,6 +40,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("forge", "repository", name=op.f("pk_forge_cursors")),
     )
     op.create_table(
+        "forge_sights",
+        sa.Column("forge", String(), nullable=False),
+        sa.Column("repository", String(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("run", String(), nullable=False),
+        sa.Column("comments_after", sa.BigInteger(), nullable=False),
+        sa.Column("comments_since", sa.Float()),
+        sa.Column("state", sa.JSON(), nullable=False),
+        sa.Column("tenant_id", String(), nullable=False),
+        sa.Column("host", String(), nullable=False),
+        sa.PrimaryKeyConstraint("forge", "repository", "number", name=op.f("pk_forge_sights")),
+    )
+    op.create_index("ix_forge_sights_run", "forge_sights", ["run"])
+    op.create_table(
         "issue_runs",
         sa.Column("id", String(), nullable=False),
         sa.Column("forge", String(), nullable=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
@@ -27,6 +27,19 @@ class ForgeEventRow(Record):
     handled_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingEvents:
+    """All events that wait about one issue, pull request or commit: a storm of them is one."""
+
+    repository: str
+    number: int | None
+    sha: str | None
+    newest: int
+    """The greatest `seq`: what comes later is not among them."""
+    first_at: float
+    count: int
+
+
 async def add(tx: AsyncConnection, rows: Sequence[ForgeEventRow]) -> int:
     """Add events; those that stand there already are left alone. Return how many are new."""
     new = 0
@@ -39,6 +52,39 @@ async def waiting(tx: AsyncConnection, *, limit: int) -> list[ForgeEventRow]:
     """Return events that were not handled, the oldest first."""
     query = select(forge_events).where(forge_events.c.handled_at.is_(None)).order_by(forge_events.c.seq).limit(limit)
     return await ForgeEventRow.every(tx, query)
+
+
+async def waiting_groups(tx: AsyncConnection, forge: str, *, limit: int) -> list[WaitingEvents]:
+    """Return events of a forge that were not handled, by what they are about; the oldest first."""
+    table = forge_events.c
+    query = (
+        select(
+            *(table.repository, table.number, table.sha),
+            *(func.max(table.seq), func.min(table.received_at), func.count()),
+        )
+        .where(table.handled_at.is_(None), table.forge == forge)
+        .group_by(table.repository, table.number, table.sha)
+        .order_by(func.min(table.seq))
+        .limit(limit)
+    )
+    return [WaitingEvents(*row) for row in await tx.execute(query)]
+
+
+async def count_waiting(tx: AsyncConnection, forge: str) -> int:
+    """Return how many events of a forge were not handled."""
+    query = select(func.count()).where(forge_events.c.handled_at.is_(None), forge_events.c.forge == forge)
+    return await tx.scalar(query) or 0
+
+
+async def handled_group(tx: AsyncConnection, forge: str, group: WaitingEvents, now: float) -> None:
+    """Record that all of a group were handled, but not what came after it was read."""
+    table = forge_events.c
+    those = (
+        *(table.forge == forge, table.repository == group.repository, table.seq <= group.newest),
+        *(table.number.is_not_distinct_from(group.number), table.sha.is_not_distinct_from(group.sha)),
+        table.handled_at.is_(None),
+    )
+    await tx.execute(update(forge_events).where(*those).values(handled_at=now))
 
 
 async def handled(tx: AsyncConnection, forge: str, deliveries: Collection[str], now: float) -> None:

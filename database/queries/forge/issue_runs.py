@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.store import insert_once
 from database.queries.record import Record
-from database.schema import forge_orders, issue_runs, issue_wakes
+from database.schema import forge_orders, forge_sights, issue_runs, issue_wakes
 
 IssueRunState = Literal["queued", "running", "checking", "frozen", "destroyed", "failed"]
 #: States in which a run takes one of the places that `forge: runs` gives.
@@ -171,6 +171,6 @@ async def forget(tx: AsyncConnection, before: float) -> int:
     """Delete some of the runs that ended before `before`, with all that belongs to them; return how many."""
     query = select(issue_runs.c.id).where(issue_runs.c.state == "destroyed", issue_runs.c.ended_at < before).limit(100)
     over = list(await tx.scalars(query))
-    for part in (forge_orders.c.run, issue_wakes.c.run, issue_runs.c.id):
+    for part in (forge_orders.c.run, issue_wakes.c.run, forge_sights.c.run, issue_runs.c.id):
         await tx.execute(delete(part.table).where(part.in_(over)))
     return len(over)

@@ -36,6 +36,7 @@ forge:
   organization: acme
   repositories: [acme/shop]
   mode: poll
+  poll: 5s
   sandbox: bubblewrap
 """
 

@@ -59,16 +59,16 @@ async def test_a_closed_run_leaves_commits_and_can_go_on_with_a_new_agent(world:
     async with world.home.open() as orchestrator:
         await world.queue(f"{PRICE} [[say: the price was raised]]")
         settled = await world.settled()
-        assert await orchestrator.services.rounds.destroy(RUN)
-        assert await orchestrator.services.rounds.destroy(RUN)
-        assert (await world.run()).state == "destroyed"
+        await orchestrator.services.rounds.destroy(RUN)
+        await orchestrator.services.rounds.destroy(RUN)
+        await world.until(lambda run: run.state == "destroyed")
         assert await world.home.known("coder17") is None
         assert not world.home.paths.agent_folder("coder17").exists()
         assert not world.home.paths.workspace("coder17").exists()
         kept = world.home.paths.repositories.rglob("*coder17*")
         assert [path for path in kept if path.is_file()]
 
-        await world.change(state="frozen", ended_at=None)
+        await orchestrator.services.rounds.reopen(RUN)
         await world.wake_by("[[commit: more.txt more]] [[say: two]]")
         again = await world.settled(2)
         assert again.state == "frozen", again

@@ -206,6 +206,7 @@ async def test_health_is_ok_only_when_every_part_is_known_to_be_well(office: Off
         "uptime_s",
         "connectors",
         "egress",
+        "forge",
         "register",
         "disks",
         "jobs",

@@ -57,8 +57,11 @@ class Rounds:
     def look_again(self, run_id: str) -> None:
         self.looked.append(run_id)
 
-    async def destroy(self, run_id: str) -> bool:
-        return True
+    async def destroy(self, run_id: str) -> None:
+        del run_id
+
+    async def reopen(self, run_id: str) -> None:
+        del run_id
 
 
 @dataclass(slots=True)

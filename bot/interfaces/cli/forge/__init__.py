@@ -1,0 +1,1 @@
+"""Commands about the forge that need no running Muster."""

@@ -1,0 +1,1 @@
+"""The check of a configured forge: what was tried, what was found, and what to do. It changes nothing."""

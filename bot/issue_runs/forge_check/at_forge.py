@@ -1,0 +1,198 @@
+"""Checks that ask the forge: the account, the organization, each repository, and one issue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+from bot.issue_runs.forge_check.finding import ForgeFinding
+from bot.issue_runs.forge_link import ForgeLink
+from bot.issue_runs.pickups import PickUpSource
+from core.errors import MusterError
+from forge.model.errors import ForgeError, MembershipUnknown
+from forge.model.references import IssueReference, RepositoryName
+from forge.model.values import ForgeUser
+from forge.publishing import ci_secrets
+from forge.publishing.branch_names import PREFIX
+from forge.targeting import SANDBOX_LABEL, TARGET_LABEL, PickUp, decide, members_to_ask
+from forge.webhooks.listener import PATH
+
+#: Scopes of a classic token of GitHub that cover what Muster does.
+_GITHUB_SCOPES = ("repo", "read:org")
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeChecks:
+    """The checks of one forge."""
+
+    link: ForgeLink
+    source: PickUpSource
+
+    async def account(self) -> AsyncIterator[ForgeFinding]:
+        """Check address, token and organization."""
+        link = self.link
+        address, organization = link.settings.address, link.settings.organization
+        try:
+            facts = await link.whoami()
+        except ForgeError as error:
+            todo = "Check `forge: url` and `forge: token` in muster.yaml."
+            yield ForgeFinding(tried=f"token at {address}", state="missing", found=str(error), todo=todo)
+            return
+        us = facts.account
+        found = f"it belongs to {us.login} (id {us.id}); version {facts.forge_version}"
+        yield ForgeFinding(tried=f"token at {address}", state="ok", found=found)
+        yield self._scopes(facts.scopes)
+        tried = f"members of {organization}"
+        try:
+            is_member = await link.client.is_org_member(organization, us.login)
+        except MembershipUnknown as error:
+            todo = f"Make {us.login} a member of {organization}, and give the token the scope read:organization."
+            yield ForgeFinding(tried=tried, state="missing", found=str(error), todo=todo)
+        except ForgeError as error:
+            yield ForgeFinding(tried=tried, state="missing", found=str(error), todo="Try again later.")
+        else:
+            found = f"the forge says whether somebody is a member; {us.login} is {'one' if is_member else 'none'}"
+            yield ForgeFinding(tried=tried, state="ok", found=found)
+
+    def _scopes(self, scopes: tuple[str, ...] | None) -> ForgeFinding:
+        if scopes is None:
+            needed = "write:issue, write:repository, read:organization and read:user"
+            if self.link.settings.kind == "github":
+                needed = "contents, issues and pull requests to write, checks, statuses and members to read"
+            return ForgeFinding(
+                tried="scopes of the token",
+                state="note",
+                found="the forge does not tell them; the checks below try what they are needed for",
+                todo=f"Muster needs: {needed}.",
+            )
+        lacking = [each for each in _GITHUB_SCOPES if each not in scopes and not _covered(each, scopes)]
+        if lacking:
+            return ForgeFinding(
+                tried="scopes of the token",
+                state="missing",
+                found=f"it has {', '.join(scopes) or 'none'}",
+                todo=f"Make a token with {', '.join(lacking)}, too.",
+            )
+        return ForgeFinding(tried="scopes of the token", state="ok", found=", ".join(scopes))
+
+    async def repository(self, name: RepositoryName) -> AsyncIterator[ForgeFinding]:
+        """Check one repository."""
+        link, by_fork = self.link, self.link.settings.pushes.fork
+        try:
+            facts = await link.client.repository(name)
+        except ForgeError as error:
+            todo = "Check its name, and give the account read access."
+            yield ForgeFinding(tried=f"{name}", state="missing", found=str(error), todo=todo)
+            return
+        if by_fork:
+            yield await self._fork(name)
+        else:
+            yield ForgeFinding(
+                tried=f"{name}",
+                state="ok" if facts.may_push else "missing",
+                found=f"the account {'may' if facts.may_push else 'may not'} push to it",
+                todo="" if facts.may_push else "Give the account write access, or set `forge: pushes: fork: true`.",
+            )
+        yield await self._protection(name, facts.default_branch)
+        if link.settings.listens:
+            yield await self._webhook(name)
+        yield await self._labels(name)
+        reached = ci_secrets.reached(link.settings.kind, by_fork=by_fork)
+        yield ForgeFinding(tried=f"{name}: secrets that a branch reaches", state="note", found=reached)
+
+    async def _fork(self, name: RepositoryName) -> ForgeFinding:
+        tried = f"{name}: fork"
+        todo = f"Fork {name} as the account at the forge."
+        try:
+            owner = (await self.link.whoami()).account.login
+            fork = await self.link.client.repository(RepositoryName(owner, name.name))
+        except ForgeError as error:
+            return ForgeFinding(tried=tried, state="missing", found=str(error), todo=todo)
+        if fork.is_fork_of is None or not fork.is_fork_of.is_same(name):
+            return ForgeFinding(tried=tried, state="missing", found=f"{fork.name} is no fork of it", todo=todo)
+        if not fork.may_push:
+            todo = "Give the token write access to it."
+            return ForgeFinding(tried=tried, state="missing", found=f"no push to {fork.name}", todo=todo)
+        return ForgeFinding(tried=tried, state="ok", found=f"the account may push to {fork.name}")
+
+    async def _protection(self, name: RepositoryName, default: str) -> ForgeFinding:
+        tried = f"{name}: protected branches"
+        try:
+            rules = await self.link.client.protected_branches(name)
+        except ForgeError as error:
+            todo = "Nothing depends on it. Look at the rules at the forge yourself."
+            return ForgeFinding(tried=tried, state="note", found=str(error), todo=todo)
+        if hit := [rule for rule in rules if fnmatchcase(f"{PREFIX}1", rule)]:
+            todo = f"Change the rule, so that branches that begin with {PREFIX} can be pushed."
+            return ForgeFinding(tried=tried, state="missing", found=f"a rule covers Muster's: {hit[0]}", todo=todo)
+        if not any(fnmatchcase(default, rule) for rule in rules):
+            todo = f"Protect {default}, so that the token could not push to it even if it were stolen."
+            return ForgeFinding(tried=tried, state="note", found=f"{default} is not protected", todo=todo)
+        return ForgeFinding(tried=tried, state="ok", found=", ".join(rules[:10]))
+
+    async def _webhook(self, name: RepositoryName) -> ForgeFinding:
+        tried = f"{name}: webhook"
+        todo = (
+            f"Add one at the forge, with your address and {PATH}, the secret of `forge: webhooks: secret`, and the "
+            "events of issues, comments, pull requests, reviews and statuses."
+        )
+        try:
+            addresses = await self.link.client.webhooks(name)
+        except ForgeError as error:
+            todo = f"The account may not see webhooks. Check at the forge that there is one for {PATH}."
+            return ForgeFinding(tried=tried, state="note", found=str(error), todo=todo)
+        ours = [each for each in addresses if urlsplit(each).path.rstrip("/").endswith(PATH)]
+        if not ours:
+            found = f"{len(addresses)} webhooks, none of them ends with {PATH}"
+            return ForgeFinding(tried=tried, state="missing", found=found, todo=todo)
+        return ForgeFinding(tried=tried, state="ok", found=f"events go to {urlsplit(ours[0]).netloc}")
+
+    async def _labels(self, name: RepositoryName) -> ForgeFinding:
+        tried = f"{name}: labels"
+        try:
+            issues = await self.link.client.labelled_issues(name)
+            rules = await self.source.rules()
+        except MusterError as error:
+            return ForgeFinding(tried=tried, state="missing", found=str(error), todo="Mend that first.")
+        used = {label.lower().strip() for issue in issues for label in issue.labels}
+        known = {f"{TARGET_LABEL}{each}" for each in rules.targets}
+        known |= {f"{SANDBOX_LABEL}{each}" for each in rules.sandboxes}
+        ours = sorted(each for each in used if each.startswith((TARGET_LABEL, SANDBOX_LABEL)))
+        if wrong := [each for each in ours if each not in known]:
+            todo = f"Known are: {', '.join(sorted(known)[:20])}."
+            return ForgeFinding(tried=tried, state="note", found=f"open issues have {wrong[0]}", todo=todo)
+        if not ours:
+            todo = f"Add labels at the forge, such as {sorted(known)[0] if known else TARGET_LABEL + 'coder'}."
+            return ForgeFinding(tried=tried, state="note", found="no open issue has one for Muster", todo=todo)
+        return ForgeFinding(tried=tried, state="ok", found=f"open issues have {', '.join(ours[:10])}")
+
+    async def issue(self, at: IssueReference) -> ForgeFinding:
+        """Decide about one issue, without picking it up. Whether it has a run already is not looked at."""
+        tried = f"pick-up of {at}, dry"
+        link = self.link
+        try:
+            issue = await link.client.read_issue(at)
+            us = (await link.whoami()).account
+            issue = replace(issue, assignees=tuple(each for each in issue.assignees if each.id != us.id))
+            memberships = {each.id: await self._is_member(each) for each in members_to_ask(issue)}
+            decision = decide(at, issue, await self.source.rules(), memberships=memberships, has_run=False)
+        except MusterError as error:
+            return ForgeFinding(tried=tried, state="missing", found=str(error), todo="Mend that first.")
+        problem = self.source.sandbox_problem(decision.sandboxes) if decision.outcome is PickUp.PICK_UP else None
+        if problem is not None:
+            return ForgeFinding(tried=tried, state="missing", found=problem, todo="Name other sandbox profiles.")
+        is_ok = decision.outcome is PickUp.PICK_UP
+        found = f"it would be picked up: {decision.sentence}" if is_ok else "it would not be picked up"
+        return ForgeFinding(
+            tried=tried, state="ok" if is_ok else "missing", found=found, todo="" if is_ok else decision.sentence
+        )
+
+    async def _is_member(self, user: ForgeUser) -> bool:
+        return await self.link.client.is_org_member(self.link.settings.organization, user.login)
+
+
+def _covered(wanted: str, scopes: tuple[str, ...]) -> bool:
+    """Return whether a broader scope of GitHub includes one."""
+    return wanted == "read:org" and any(each in scopes for each in ("admin:org", "write:org"))

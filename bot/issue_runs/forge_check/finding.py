@@ -1,0 +1,46 @@
+"""What one check of the forge found (pure)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bot.text import markdown
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForgeFinding:
+    """One line of `muster forge check`."""
+
+    tried: str
+    state: Literal["ok", "note", "missing"]
+    """note: it works, and there is something to know. missing: issues do not become pull requests so."""
+    found: str
+    todo: str = ""
+    """What to do, if anything."""
+
+    def to_json(self) -> dict[str, str]:
+        """Return the finding as ``--json`` prints it."""
+        return dataclasses.asdict(self)
+
+
+def exit_status(findings: Sequence[ForgeFinding]) -> int:
+    """Return 1 if something is missing, and 0 otherwise."""
+    return 1 if any(each.state == "missing" for each in findings) else 0
+
+
+def text(findings: Sequence[ForgeFinding]) -> str:
+    """Return the findings for a terminal. What a forge says in them is shown as it is safe to show."""
+    marks = {"ok": "✓", "note": "-", "missing": "✗"}
+    lines = []
+    for each in findings:
+        lines.append(f"{marks[each.state]} {_shown(each.tried)}: {_shown(each.found)}")
+        if each.todo:
+            lines.append(f"    {_shown(each.todo)}")
+    return "\n".join(lines)
+
+
+def _shown(text_: str) -> str:
+    return " ".join(markdown.shown(text_).split())

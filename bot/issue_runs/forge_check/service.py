@@ -1,0 +1,63 @@
+"""All checks of the configured forge, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bot.config.loader import Settings
+from bot.config.paths import Paths
+from bot.issue_runs.forge_check import here
+from bot.issue_runs.forge_check.at_forge import ForgeChecks
+from bot.issue_runs.forge_check.finding import ForgeFinding
+from bot.issue_runs.forge_link import ForgeLink
+from bot.issue_runs.pickups import Configured
+from bot.setup import launch_planner
+from core.errors import MusterError
+from forge.clients.address import ForgeAddress
+from forge.clients.http_options import HttpOptions
+from forge.clients.opening import open_client
+from forge.clients.retries import HttpLimits
+from forge.model.references import IssueReference
+
+
+async def check(
+    paths: Paths, settings: Settings, environ: Mapping[str, str], *, issue: IssueReference | None = None
+) -> list[ForgeFinding]:
+    """Run all checks.
+
+    Args:
+        paths: the installation.
+        settings: the configuration.
+        environ: the environment in which references to secrets are resolved.
+        issue: an issue to decide about, without picking it up.
+    """
+    block = settings.forge
+    if block is None:
+        todo = "Add the block `forge:`; docs/how-to/forge.md says how."
+        return [ForgeFinding(tried="muster.yaml", state="missing", found="it names no forge", todo=todo)]
+    planner = launch_planner.planner(paths, settings, environ, with_way=False)
+    kinds = {name: profile.kind for name, profile in planner.profiles.items()}
+    found = [here.extra(), here.default_sandbox(block, kinds)]
+    if block.listens:
+        found.append(await here.webhook(block, environ))
+    try:
+        address = ForgeAddress.parse(block.address)
+        token = block.token.resolve(environ)
+        options = HttpOptions(limits=HttpLimits(request_s=10.0, attempts=2))
+        client = open_client(block.kind, address, token, options=options)
+    except (MusterError, ValueError) as error:
+        todo = "Check `forge: token` and `forge: url` in muster.yaml."
+        return [*found, ForgeFinding(tried="token", state="missing", found=str(error), todo=todo)]
+    link = ForgeLink(block, address.host, client, token, b"", paths.state)
+    checks = ForgeChecks(link, Configured(planner, link))
+    try:
+        found += [each async for each in checks.account()]
+        if any(each.tried.startswith("token at") and each.state == "missing" for each in found):
+            return found
+        for name in link.repositories:
+            found += [each async for each in checks.repository(name)]
+        if issue is not None:
+            found.append(await checks.issue(issue))
+    finally:
+        await client.close()
+    return found

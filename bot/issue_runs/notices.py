@@ -1,0 +1,59 @@
+"""Comments of Muster itself on an issue or pull request, as orders: each is posted once."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from bot.issue_runs.forge_link import ForgeLink
+from database.queries.forge.forge_orders import ForgeOrder
+from forge.cleaning.markdown import clean_markdown
+from forge.model.references import IssueReference
+from forge.provenance import markers
+from forge.runs.order_book import ActAgain, Acted
+
+#: The kind of these orders. The name stands in registers, so it stays.
+NOTICE: Final = "notice"
+
+
+def notice(link: ForgeLink, at: IssueReference, reason: str, text: str, *, now: float, run: str = "") -> ForgeOrder:
+    """Return the order of a comment. It is posted once per issue and reason.
+
+    Args:
+        link: the forge.
+        at: the issue or pull request.
+        reason: a stable word.
+        text: Markdown.
+        now: seconds since the epoch.
+        run: the run that it belongs to, if there is one.
+    """
+    name = f"{link.host}\0{str(at).lower()}\0{reason}"
+    key = f"notice-{hashlib.blake2s(name.encode(), digest_size=16).hexdigest()}"
+    given = {"at": str(at), "text": text}
+    return ForgeOrder(key=key, run=run, kind=NOTICE, input=given, try_at=now, created_at=now)
+
+
+async def post(link: ForgeLink, order: ForgeOrder) -> Acted:
+    """Post the comment of an order, unless it is there.
+
+    Raises:
+        ForgeError: it cannot be posted now.
+    """
+    at = IssueReference.parse(order.input["at"])
+    us = (await link.whoami()).account
+    comments = await link.client.read_comments(at)
+    if markers.find(comments, order.key, link.marker_secret, us.id) is None:
+        text = clean_markdown(order.input["text"])
+        await link.client.post_comment(at, markers.mark(text, order.key, link.marker_secret))
+    return Acted("posted")
+
+
+async def act(link: ForgeLink, order: ForgeOrder) -> Acted | ActAgain:
+    """Act on an order if it is a notice.
+
+    Raises:
+        ForgeError: it cannot be posted now.
+    """
+    if order.kind != NOTICE:
+        return ActAgain("Nothing here acts on orders of this kind.")
+    return await post(link, order)
