@@ -15,6 +15,8 @@ async def test_an_assigned_issue_becomes_a_pull_request_and_its_merge_ends_the_r
     body = f"[[commit: shop.py def price(): return 2]] [[tool: signal_done {signal}]] [[say: done]]"
     number = world.forge.add_issue(SHOP, "Raise the price", body=body, author="ana", labels=("muster:coder",))
     world.forge.assign(SHOP, number, "ana", by="ana")
+    file = world.home.paths.muster_yaml
+    file.write_text(file.read_text().replace("memory: {}", "memory: {fleet_room: room}"))
     async with world.home.open() as orchestrator:
 
         async def until(*states: str) -> IssueRun:
