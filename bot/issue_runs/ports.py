@@ -14,16 +14,18 @@ class RoundsPort(Protocol):
     def look_again(self, run_id: str) -> None:
         """Look again at the open order of a run: its agent signalled or ended, or a person decided."""
 
-    async def destroy(self, run_id: str) -> None:
-        """Order that what is left of a run is tidied up: its pull request was merged or closed.
+    async def destroy(self, run_id: str) -> bool:
+        """End a run whose pull request was closed, and remove its agent; return whether it is done.
 
-        Return when the order is durable. It may be called again until the run is destroyed.
+        Raises:
+            RegisterError: the register cannot be used.
         """
 
-    async def reopen(self, run_id: str) -> None:
-        """Order that a destroyed run goes on: its pull request was reopened.
+    async def reopen(self, run_id: str) -> bool:
+        """Let a destroyed run go on, whose pull request was reopened; return whether it is done.
 
-        Return when the order is durable. It may be called again until the run is destroyed no more.
+        Raises:
+            RegisterError: the register cannot be used.
         """
 
 

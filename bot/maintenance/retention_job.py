@@ -15,6 +15,7 @@ from database.engine.store import Store
 from database.queries import tasks
 from database.queries.agents import agent_messages, auto_resume, peer_messages, runs, tool_calls
 from database.queries.chat import approval_rules, approvals, questions
+from database.queries.forge import forge_events
 from database.queries.operations import audit_anchors, command_runs, web_sessions
 from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger
 
@@ -32,6 +33,8 @@ KEEP_SUMS = KEEP_AUDIT
 KEEP_QUOTAS = 60 * 86_400.0
 #: Seconds to keep sessions of browsers after their end. The audit says longer who logged in and out.
 KEEP_WEB_SESSIONS = 30 * 86_400.0
+#: Seconds to keep events of a forge after they were handled. What comes again then is handled again, to no effect.
+KEEP_EVENTS = 30 * 86_400.0
 #: Seconds to keep files sent to and received from chat.
 KEEP_FILES = 14 * 86_400.0
 
@@ -62,6 +65,7 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
         (quota_history.forget, KEEP_QUOTAS),
         (hourly_rollup.forget, KEEP_SUMS),
         (web_sessions.forget, KEEP_WEB_SESSIONS),
+        (forge_events.forget, KEEP_EVENTS),
     ):
         await drain(store, FORGET, partial(forget, before=now - kept_s))
     signer = SigningKey.at(paths.signing_key)

@@ -42,11 +42,13 @@ class _QueuedRounds:
     def look_again(self, run_id: str) -> None:
         del run_id
 
-    async def destroy(self, run_id: str) -> None:
+    async def destroy(self, run_id: str) -> bool:
         del run_id
+        return True
 
-    async def reopen(self, run_id: str) -> None:
+    async def reopen(self, run_id: str) -> bool:
         del run_id
+        return True
 
 
 def _link(services: ReportServices) -> ForgeLink:

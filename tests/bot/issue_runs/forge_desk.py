@@ -49,6 +49,7 @@ class RecordedRounds:
     destroyed: list[str] = field(default_factory=list)
     reopened: list[str] = field(default_factory=list)
     woken: int = 0
+    is_done: bool = True
 
     def wake(self) -> None:
         self.woken += 1
@@ -56,11 +57,13 @@ class RecordedRounds:
     def look_again(self, run_id: str) -> None:
         del run_id
 
-    async def destroy(self, run_id: str) -> None:
+    async def destroy(self, run_id: str) -> bool:
         self.destroyed.append(run_id)
+        return self.is_done
 
-    async def reopen(self, run_id: str) -> None:
+    async def reopen(self, run_id: str) -> bool:
         self.reopened.append(run_id)
+        return self.is_done
 
 
 @dataclass
