@@ -96,7 +96,12 @@ def _imported(tree: ast.Module, known: Collection[str]) -> Iterator[str]:
 
 
 #: What loads a library at its first use, because `muster up` answers without it: 40 to 200 ms each.
-LOADED_WHEN_USED = {"budget.costs.token_prices", "database.engine.store", "egress.daemon.control_client"}
+LOADED_WHEN_USED = {
+    "bot.app.wiring.forge",
+    "budget.costs.token_prices",
+    "database.engine.store",
+    "egress.daemon.control_client",
+}
 
 
 def test_imports_for_types_alone_are_on_the_path_of_the_shell_alone() -> None:

@@ -12,7 +12,8 @@ from bot.read_models.fleet import AgentGate, FleetAgent, FleetModel
 from bot.read_models.provenance import Provenance
 from bot.spending import gates, spend_query
 from bot.tasks.services import TaskServices
-from database.queries.agents import session_accounts
+from database.queries.agents import runs, session_accounts
+from database.queries.agents.runs import run_of
 from fleet.runtimes import RUNTIMES
 from fleet.supervision.health_findings import HealthFinding
 
@@ -32,8 +33,12 @@ async def load(
     Raises:
         RegisterError: the register cannot be used.
     """
-    views, closed, used, accounts = await asyncio.gather(
-        services.agents.view(), gates.load(services), spend_query.tokens_today(services), _accounts(services)
+    views, closed, used, accounts, marks = await asyncio.gather(
+        services.agents.view(),
+        gates.load(services),
+        spend_query.tokens_today(services),
+        _accounts(services),
+        _colors(services),
     )
     blocked = await not_started.blocked(services, {view.row.name for view in views})
     unable = {each.name for each in blocked}
@@ -50,6 +55,7 @@ async def load(
                 tokens_today=None if used is None else used.get(view.row.name, 0),
                 gate=None if closed is None or view.elsewhere else closed.of(view.row.name),
                 finding=differing.get(view.row.name),
+                colors=marks,
             )
             for view in views
         ),
@@ -63,6 +69,11 @@ async def load(
 async def _accounts(services: TaskServices) -> Mapping[str, Mapping[str, str]]:
     async with services.store.read(snapshot=False) as tx:
         return await session_accounts.by_agent(tx)
+
+
+async def _colors(services: TaskServices) -> Mapping[str, str | None]:
+    async with services.store.read(snapshot=False) as tx:
+        return await runs.colors(tx)
 
 
 async def load_agent(services: TaskServices, name: str, *, briefly: bool = False) -> FleetAgent:
@@ -89,6 +100,7 @@ async def load_agent(services: TaskServices, name: str, *, briefly: bool = False
         accounts=accounts,
         tokens_today=None if used is None else used.get(name, 0),
         gate=None if closed is None or view.elsewhere else closed.of(name),
+        colors=await _colors(services),
     )
 
 
@@ -101,9 +113,11 @@ def _agent(
     tokens_today: int | None,
     gate: AgentGate | None,
     finding: HealthFinding | None = None,
+    colors: Mapping[str, str | None],
 ) -> FleetAgent:
     row, status, liveness = view.row, view.status, view.liveness
     runtime = RUNTIMES.get(row.runtime)
+    run = run_of(row.launch_id)
     return FleetAgent(
         name=row.name,
         alias=alias,
@@ -135,5 +149,7 @@ def _agent(
         accounts=accounts,
         gate=gate,
         drift=_DRIFT.get(finding.kind) if finding is not None else None,
+        run=run,
+        color=None if run is None else colors.get(run),
         elsewhere=view.elsewhere,
     )

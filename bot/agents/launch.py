@@ -35,6 +35,7 @@ from fleet.errors import FleetError
 from fleet.launch.launch_plan import LaunchPlan
 from fleet.roster import edit
 from fleet.runtimes import RUNTIMES
+from fleet.sandbox.profiles import JOINS
 from fleet.workspace import left_behind
 
 
@@ -52,6 +53,12 @@ async def launch_agent(
     session: str | None = None,
 ) -> Reply:
     services = ctx.services
+    if sandbox is not None and JOINS in sandbox:
+        raise UserError(
+            f"Only {command_line('run')} joins sandbox profiles. Write a profile into muster.yaml that extends them, "
+            "and name that; nothing was begun.",
+            code="sandbox.joined",
+        )
     await check_place(ctx, name, sandbox=sandbox, workspace=workspace)
     await _check_topic(services, name)
     asked: dict[str, str | None] = {

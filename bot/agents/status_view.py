@@ -41,7 +41,8 @@ _STATE_MARKS = {
 _SHAPE = (
     "name", "alias", "role", "runtime", "model", "model_answering", "state", "evidence", "evidence_age_s", "activity",
     "activity_s", "session_id", "turns", "queued", "sandbox", "unconfined", "never_asks", "workspace", "detail", "host",
-    "tenant_id", "started_at", "tries_again_s", "tokens_today", "gate", "drift", "elsewhere", "accounts",
+    "tenant_id", "started_at", "tries_again_s", "tokens_today", "gate", "drift", "elsewhere", "run", "color",
+    "accounts",
 )  # fmt: skip
 #: Maximum number of characters of an agent's activity in the table.
 _CELL = 30
@@ -113,6 +114,8 @@ def agent_json(agent: FleetAgent, now: float) -> dict[str, Any]:
         "gate": None if agent.gate is None else _gate_json(agent.gate),
         "drift": agent.drift,
         "elsewhere": agent.elsewhere,
+        "run": agent.run,
+        "color": agent.color,
         "accounts": dict(agent.accounts),
     }
 
@@ -196,12 +199,16 @@ def _tokens(agent: FleetAgent) -> str:
     return "?" if agent.tokens_today is None else amounts.tokens(agent.tokens_today)
 
 
+def _called(agent: FleetAgent) -> str:
+    return f"{named(agent.name, agent.alias)} {markdown.color_mark(agent.color)}".rstrip()
+
+
 def _row(agent: FleetAgent, now: float) -> tuple[str, str, str]:
     """Return the agent in three short cells that fit a phone."""
     at = agent.seen.at
     known = agent.seen.source if at is None else f"{agent.seen.source}, {markdown.span(now - at)}"
     state = f"{_STATE_MARKS.get(agent.state, '')} {agent.state} ({known})"
-    return named(agent.name, agent.alias), state, _doing(agent, now, _CELL)
+    return _called(agent), state, _doing(agent, now, _CELL)
 
 
 def _apart(fleet: FleetModel) -> Iterator[str]:
@@ -288,8 +295,7 @@ def _doing(agent: FleetAgent, now: float, width: int) -> str:
 def agent_text(agent: FleetAgent, now: float) -> str:
     """Return one agent as `watch` shows it."""
     lines = [
-        f"{_STATE_MARKS.get(agent.state, '')} **{named(agent.name, agent.alias)}** {agent.state} "
-        f"({how_known(agent, now)})",
+        f"{_STATE_MARKS.get(agent.state, '')} **{_called(agent)}** {agent.state} ({how_known(agent, now)})",
         " · ".join(
             word
             for word in (

@@ -26,7 +26,7 @@ from bot.app.config_reload import reload
 from bot.app.stages import beside
 from bot.app.takeover_notice import Announcement
 from bot.app.wiring import agents as crew
-from bot.app.wiring import budgets, chat, jobs, monitoring, order
+from bot.app.wiring import budgets, chat, forge, jobs, monitoring, order
 from bot.auth.permission import Permission
 from bot.auth.permissions import Operators
 from bot.commands import sections
@@ -241,6 +241,7 @@ async def _running(
     )
     watched = monitoring.make(services, roster)
     budgets.hand_out(services, executor, speaker, roster)
+    forge.make(services)
     jobs.make(services, watched, conversations)
     services.health = health.HealthInputs(
         delivery=services.delivery,

@@ -10,10 +10,13 @@ from bot.app import pane_commands
 from bot.commands.registry import CommandTable
 from bot.config.paths import Paths
 from bot.interfaces.mcp.server import tools_for
+from bot.issue_runs.agent_tools.instructions import instructions as issue_instructions
+from bot.issue_runs.agent_tools.offers import TOOLS as ISSUE_TOOLS
 from bot.setup.runtime_login import login_home
 from database.engine.store import Store
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
+from database.queries.forge import issue_runs
 from fleet.approval_rules.rules import ApprovalRule
 from fleet.launch.host_spec_builder import Assembly, Introduction
 from fleet.launch.launch_plan import DesiredAgent, Planner
@@ -50,10 +53,15 @@ def assembly(
     async def introduce(name: str) -> Introduction:
         async with store.read() as tx:
             row, rows = await agents.get(tx, name), await agents.every(tx)
+            run = await issue_runs.of_agent(tx, name)
         if row is None:
             return Introduction()
         roles = await asyncio.to_thread(library, paths.roles)
-        return Introduction(text=onboarding_prompt.introduction(row, rows), tools=tools_for(row.role, roles, table))
+        text, tools = onboarding_prompt.introduction(row, rows), tools_for(row.role, roles, table)
+        if run is None or run.state == "destroyed":
+            return Introduction(text=text, tools=tools)
+        own = () if run.pull_request is None else (run.pull_request,)
+        return Introduction(text=f"{text}\n\n{issue_instructions(run.number, own)}", tools=(*tools, *ISSUE_TOOLS))
 
     async def leased(wanted: DesiredAgent) -> Mapping[str, str]:
         if accounts_of is None:

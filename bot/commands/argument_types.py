@@ -52,10 +52,16 @@ CommitHash = NewType("CommitHash", str)
 TaskId = NewType("TaskId", str)
 #: The id of a run, completed by `runs`.
 RunId = NewType("RunId", str)
+#: One of the 16 colors of terminals (ECMA-48).
+ColorName = NewType("ColorName", str)
 #: A duration in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
 Duration = NewType("Duration", float)
 #: The rest of the line verbatim, with its spaces, line breaks and quotes.
 Rest = NewType("Rest", str)
+
+#: What a color is called; each also as a bright one.
+_COLORS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
+COLORS = (*_COLORS, *(f"bright-{color}" for color in _COLORS))
 
 #: The rest of the line as the name of a role or a command.
 RoleWords = NewType("RoleWords", Rest)
@@ -238,6 +244,9 @@ def _one_of(choices: Mapping[str, Any]) -> ValueType:
     names = tuple(choices)
     schema = {"type": "string", "enum": list(names)}
     return ValueType(label="|".join(names), expected=", ".join(names), read=read, schema=schema, choices=names)
+
+
+_KNOWN[ColorName] = replace(_one_of({color: color for color in COLORS}), label="COLOR")
 
 
 def value_type(annotation: Any) -> tuple[ValueType, bool]:

@@ -7,6 +7,8 @@
     STATE/register.db   muster.lock  standby.lock  installation  muster.log  prompt-history  brought-down
     STATE/agents/NAME/        an agent's private folder
     STATE/workspaces/NAME/    an agent's workspace, unless the roster sets another
+    STATE/repositories/HOST/  copies of a forge's repositories, of which agents get clones
+    STATE/workflows.db        the rounds of issue runs that go on; made anew at each start
     STATE/connectors/NAME/    a connector's private folder
     STATE/keys/NAME/          a connector's keys of encrypted rooms; backups and restores skip them
     STATE/outgoing/           files that wait for upload
@@ -157,6 +159,16 @@ class Paths:
     def workspaces(self) -> Path:
         """The folder of all workspaces for which the roster sets no path."""
         return self.state / "workspaces"
+
+    @property
+    def repositories(self) -> Path:
+        """The folder of Muster's copies of a forge's repositories, of which agents get clones."""
+        return self.state / "repositories"
+
+    @property
+    def workflows(self) -> Path:
+        """The file in which DBOS keeps the rounds of issue runs. It is made anew at each start."""
+        return self.state / "workflows.db"
 
     @property
     def connectors(self) -> Path:

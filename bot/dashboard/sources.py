@@ -19,6 +19,7 @@ from bot.read_models import codec
 from bot.read_models.agent import AgentModel
 from bot.read_models.documents import AGENTS, ReadModel
 from bot.reports.services import ReportServices
+from bot.runs import loader as runs_loader
 from bot.spending import limits_loader
 from bot.tasks import queue_loader
 from bot.text.errors import UserError
@@ -33,6 +34,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "fleet": "ps",
     "waiting": "approvals",
     "tasks": "tasks",
+    "runs": "runs",
     "limits": "budget",
     "audit": "audit",
     "health": "health",
@@ -65,6 +67,7 @@ def feed(services: ReportServices) -> Feed:
             "fleet": DocumentSource(load=of(lambda: fleet_loader.load(services, drift=services.drift))),
             "waiting": DocumentSource(load=of(lambda: waiting_loader.load(services))),
             "tasks": DocumentSource(load=of(lambda: queue_loader.load(services))),
+            "runs": DocumentSource(load=of(lambda: runs_loader.load(services))),
             "limits": DocumentSource(
                 load=of(lambda: limits_loader.load(services, *limits_loader.ALL)), shortest_s=_LIMITS_EVERY_S
             ),

@@ -264,12 +264,11 @@ class Intake:
         sight = await self._sight(at, run)
         state = pull_state(pull)
         effect = pull_effect(state, is_destroyed=run.state == "destroyed")
-        # What follows is done before the events count as handled: after a crash between both it is done again.
-        is_done = True
+        # What follows is ordered before the events count as handled: a crash between both orders it again.
         if effect is PullEffect.DESTROY:
-            is_done = await self.rounds.destroy(run.id)
+            await self.rounds.destroy(run.id)
         elif effect is PullEffect.REOPEN:
-            is_done = await self.rounds.reopen(run.id)
+            await self.rounds.reopen(run.id)
         news, members = await self._comments(at, run, sight)
         async with self.store.write(TAKE_IN) as tx:
             now = self.clock()
@@ -278,10 +277,10 @@ class Intake:
                 await self._tell(tx, run, key, intake_text.pull_changed(run, state))
             await issue_runs.change(tx, run.id, only=[*ALIVE, "destroyed"], pull_state=state, active_at=now)
             order = await self._take_comments(tx, at, run, sight, news, members, state={})
-            if news.is_all and is_done:
+            if news.is_all:
                 await forge_events.handled_group(tx, self.link.host, group, now)
         self._after(order)
-        return news.is_all and is_done
+        return news.is_all
 
     async def _sight(self, at: IssueReference, run: IssueRun) -> ForgeSight:
         async with self.store.read() as tx:

@@ -14,18 +14,16 @@ class RoundsPort(Protocol):
     def look_again(self, run_id: str) -> None:
         """Look again at the open order of a run: its agent signalled or ended, or a person decided."""
 
-    async def destroy(self, run_id: str) -> bool:
-        """End a run whose pull request was closed, and remove its agent; return whether it is done.
+    async def destroy(self, run_id: str) -> None:
+        """Order that what is left of a run is tidied up: its pull request was merged or closed.
 
-        Raises:
-            RegisterError: the register cannot be used.
+        Return when the order is durable. It may be called again until the run is destroyed.
         """
 
-    async def reopen(self, run_id: str) -> bool:
-        """Let a destroyed run go on, whose pull request was reopened; return whether it is done.
+    async def reopen(self, run_id: str) -> None:
+        """Order that a destroyed run goes on: its pull request was reopened.
 
-        Raises:
-            RegisterError: the register cannot be used.
+        Return when the order is durable. It may be called again until the run is destroyed no more.
         """
 
 
@@ -34,3 +32,10 @@ class IntakePort(Protocol):
 
     def wake(self) -> None:
         """Handle new events soon."""
+
+
+class OrdersPort(Protocol):
+    """The open orders of runs (`forge.runs.order_book.OrderBook`)."""
+
+    def wake(self, key: str) -> None:
+        """Have an order acted on soon."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from bot.commands.services import later
 from bot.issue_runs.forge_link import ForgeLink
-from bot.issue_runs.ports import IntakePort, RoundsPort
+from bot.issue_runs.ports import IntakePort, OrdersPort, RoundsPort
 from bot.projects.services import ProjectServices
 
 
@@ -20,3 +20,5 @@ class IssueServices(ProjectServices):
     """Plays the rounds of runs; there only with a forge."""
     intake: IntakePort = field(default_factory=later("intake"))
     """Handles what the forge told; there only with a forge."""
+    orders: OrdersPort = field(default_factory=later("orders"))
+    """Acts on orders; there only with a forge."""

@@ -15,7 +15,7 @@ from database.engine.store import Store
 from database.queries import tasks
 from database.queries.agents import agent_messages, auto_resume, peer_messages, runs, tool_calls
 from database.queries.chat import approval_rules, approvals, questions
-from database.queries.forge import forge_events
+from database.queries.forge import forge_events, issue_runs
 from database.queries.operations import audit_anchors, command_runs, web_sessions
 from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger
 
@@ -33,8 +33,8 @@ KEEP_SUMS = KEEP_AUDIT
 KEEP_QUOTAS = 60 * 86_400.0
 #: Seconds to keep sessions of browsers after their end. The audit says longer who logged in and out.
 KEEP_WEB_SESSIONS = 30 * 86_400.0
-#: Seconds to keep events of a forge after they were handled. What comes again then is handled again, to no effect.
-KEEP_EVENTS = 30 * 86_400.0
+#: Seconds to keep what a forge told, after it was handled. A forge delivers an event again for some days.
+KEEP_FORGE_EVENTS = 30 * 86_400.0
 #: Seconds to keep files sent to and received from chat.
 KEEP_FILES = 14 * 86_400.0
 
@@ -59,13 +59,14 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
         (tool_calls.forget, KEEP_FILES),
         (tasks.forget, KEEP_RUNS),
         (runs.forget, KEEP_RUNS),
+        (issue_runs.forget, KEEP_RUNS),
+        (forge_events.forget, KEEP_FORGE_EVENTS),
         (questions.forget, KEEP_RUNS),
         (auto_resume.forget, KEEP_RUNS),
         (pacing_windows.forget, KEEP_RUNS),
         (quota_history.forget, KEEP_QUOTAS),
         (hourly_rollup.forget, KEEP_SUMS),
         (web_sessions.forget, KEEP_WEB_SESSIONS),
-        (forge_events.forget, KEEP_EVENTS),
     ):
         await drain(store, FORGET, partial(forget, before=now - kept_s))
     signer = SigningKey.at(paths.signing_key)

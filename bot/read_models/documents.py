@@ -1,6 +1,6 @@
 """What a feed serves: each read model under a name, with a revision.
 
-Names are ``fleet``, ``waiting``, ``tasks``, ``limits``, ``audit``, ``health`` and ``agents/NAME``.
+Names are ``fleet``, ``waiting``, ``tasks``, ``runs``, ``limits``, ``audit``, ``health`` and ``agents/NAME``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from bot.read_models.audit import AuditModel
 from bot.read_models.fleet import FleetModel
 from bot.read_models.health import HealthModel
 from bot.read_models.limits import LimitsModel
+from bot.read_models.runs import RunsModel
 from bot.read_models.tasks import TasksModel
 from bot.read_models.waiting import WaitingModel
 
-ReadModel: TypeAlias = FleetModel | WaitingModel | TasksModel | LimitsModel | AuditModel | HealthModel | AgentModel
+ReadModel: TypeAlias = (
+    FleetModel | WaitingModel | TasksModel | RunsModel | LimitsModel | AuditModel | HealthModel | AgentModel
+)
 
 #: The type of each document that there is once.
 TYPES: Final[Mapping[str, type[ReadModel]]] = {
     "fleet": FleetModel,
     "waiting": WaitingModel,
     "tasks": TasksModel,
+    "runs": RunsModel,
     "limits": LimitsModel,
     "audit": AuditModel,
     "health": HealthModel,

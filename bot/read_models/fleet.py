@@ -104,6 +104,10 @@ class FleetAgent:
     """None: unknown."""
     drift: Literal["not_in_roster", "changed"] | None = None
     """How it differs from the roster. Always None if drift was not loaded."""
+    run: str | None = None
+    """The id of its newest run, if its latest launch was for one."""
+    color: str | None = None
+    """The color of that run."""
     elsewhere: bool = False
     """Whether it belongs to another installation; its state is that installation's last report."""
 

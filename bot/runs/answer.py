@@ -29,6 +29,8 @@ class AnswerReader:
     """Whether the turn has ended."""
     _cursor: JournalCursor = field(init=False)
     _view: TurnView | None = None
+    _shown: tuple[int, bool, str] = (0, False, "")
+    """How much of the text was masked last, whether as a whole, and to what."""
 
     def __post_init__(self) -> None:
         self._cursor = JournalCursor(self.folder, JournalPosition())
@@ -64,7 +66,11 @@ class AnswerReader:
         """
         if self._view is None:
             return ""
-        return self._view.said(self.redact) if ended or self.is_over else self.redact.of_growing(self._view.text)
+        whole, length = ended or self.is_over, len(self._view.text)
+        if self._shown[:2] != (length, whole):
+            text = self._view.said(self.redact) if whole else self.redact.of_growing(self._view.text)
+            self._shown = length, whole, text
+        return self._shown[2]
 
     @property
     def tools(self) -> Sequence[ToolLine]:

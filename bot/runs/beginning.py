@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,10 +22,13 @@ from database.queries.agents import agents, runs
 from database.queries.agents.agents import AgentRow
 from database.queries.agents.runs import AgentRun
 from database.queries.chat import topics
+from fleet.roster.launch_overrides import Basis
 
 BEGIN = declare("runs.begin")
 HOLD = declare("runs.hold")
 
+#: In what a launch is on: the budget that holds again after a run that lowered it; empty: none.
+_BEFORE_RUN = "before_run_budget"
 #: Seconds after which a run is tried again that could not begin, at the latest.
 TRY_AGAIN_S = 30.0
 
@@ -79,12 +83,14 @@ async def _launch(services: RunServices, run: AgentRun) -> bool:
         await _hold(services, run, hold.wait.text, hold.wait.look_at)
         return False
     request = request_of(opened.plan, by=run.asked_by, connector=run.connector, room=run.room)
-    if not settings.of_roster:
+    if settings.thread is not None:
+        request = request.of_topic(run_text.title(run.id, run.color), settings.thread)
+    elif not settings.of_roster:
         request = replace(request, topic=run_text.title(run.id, run.color))
 
     async def act(tx: AsyncConnection) -> str | None:
         found = await agents.get(tx, run.agent)
-        if not settings.of_roster and found is not None:
+        if not settings.of_roster and found is not None and found.thread_key != settings.thread:
             # Somebody took the name meanwhile; the next look begins with another.
             name = await fresh_name(tx, run.agent, in_roster)
             await runs.change(tx, run.id, only=["queued"], agent=name)
@@ -118,20 +124,39 @@ async def _resume(services: RunServices, run: AgentRun) -> bool:
             return None
         if not await services.agents.desired_states.resume(tx, row, run_id=launch_of(run), by=run.asked_by):
             raise UserError(f"{run.agent} is not frozen any more.", code="agent.not_frozen")
-        # What an earlier run was allowed to use is not this one's.
-        basis = dict(row.basis or {"said": {}, "roster": {}})
-        said = {key: value for key, value in basis["said"].items() if not key.startswith("budget")}
-        basis["said"] = said | ({} if budget is None else {"budget": budget})
-        await agents.change(tx, run.agent, basis=basis)
+        await agents.change(tx, run.agent, basis=_basis_with(row, budget))
         await _hand_over(tx, services, run, row)
         return row.name
 
     return _began(services, await services.store.transact(BEGIN, act))
 
 
+def _basis_with(row: AgentRow, budget: str | None) -> dict[str, Any]:
+    """Return what a resumed launch is on: as before, with the run's budget.
+
+    What an earlier run was allowed to use is not this one's. What was said at another launch still holds, and a run can
+    only lower it.
+    """
+    before = Basis.from_json(row.basis) or Basis(said={}, roster={})
+    said = dict(before.said)
+    if _BEFORE_RUN in said:
+        earlier = said.pop(_BEFORE_RUN)
+        said = {**said, "budget": earlier} if earlier else _without_budget(said)
+    elif row.topic is not None:
+        said = _without_budget(said)  # its launch was a run as well
+    if budget is not None:
+        own = said.get("budget", "")
+        said |= {_BEFORE_RUN: own, "budget": str(min(int(budget), int(own or budget)))}
+    return replace(before, said=said).to_json()
+
+
+def _without_budget(said: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in said.items() if not key.startswith("budget")}
+
+
 def launch_of(run: AgentRun) -> str:
     """Return the id of the launch that a run makes."""
-    return f"run-{run.id}"
+    return f"{runs.LAUNCH}{run.id}"
 
 
 async def _started(tx: AsyncConnection, services: RunServices, run: AgentRun) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from bot.auth.permission import OPERATOR
-from bot.commands.argument_types import AgentName, Duration, RoleName, RunId, RuntimeName, SandboxName
+from bot.commands.argument_types import AgentName, ColorName, Duration, RoleName, RunId, RuntimeName, SandboxName
 from bot.commands.registry import Reply, command
 
 if TYPE_CHECKING:
@@ -21,25 +21,7 @@ async def run(
     prompt: str,
     resume: AgentName | None = None,
     name: AgentName | None = None,
-    color: Literal[
-        "black",
-        "red",
-        "green",
-        "yellow",
-        "blue",
-        "magenta",
-        "cyan",
-        "white",
-        "bright-black",
-        "bright-red",
-        "bright-green",
-        "bright-yellow",
-        "bright-blue",
-        "bright-magenta",
-        "bright-cyan",
-        "bright-white",
-    ]
-    | None = None,
+    color: ColorName | None = None,
     runtime: RuntimeName | None = None,
     model: str | None = None,
     sandbox: SandboxName | None = None,
@@ -56,7 +38,7 @@ async def run(
         prompt: what the agent is to do, passed on as it is. In a shell, - reads it from standard input.
         resume: a frozen agent that goes on with its conversation, in place of a new one.
         name: what the agent is called; NAME-2, NAME-3 and so on if the name is taken. Default: the role or agent.
-        color: a color by which the run can be told from others.
+        color: a color by which the run can be told from others: one of the 16 of terminals, such as cyan or bright-red.
         runtime: the agent program to run: claude, codex, opencode, pi, sim or custom.
         model: the model for the runtime.
         sandbox: bubblewrap, none (admins only), a profile from muster.yaml, or several joined by + (admins only).

@@ -139,12 +139,13 @@ async def _task(tx: AsyncConnection, services: RunServices, wanted: str) -> Foll
     task = await tasks.get(tx, wanted)
     if task is None:
         return None
+    message = None if task.message is None else await agent_messages.get(tx, task.message)
     state = {"cancelled": "stopped", "dispatched": "queued"}.get(task.state, task.state)
     detail = task.summary if task.state in TASKS_ENDED else task.reason
-    if task.state == "waiting":
-        detail = f"It waits for an operator: {task.reason or 'nobody knows whether it is done'}. " + command_line(
-            f"task close {task.id}"
-        )
+    if task.state in TASKS_ENDED and message is not None and message.state in UNDERWAY:
+        state = "running"  # its agent has reported the result, and still speaks
+    elif task.state == "waiting":
+        detail = f"It waits for a person to say whether it is done: {command_line(f'task close {task.id}')}."
     return _followed(services, task.id, task.assigned, task.message, state, detail)
 
 

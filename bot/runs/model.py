@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, TypeAlias
 
 from database.queries.agents.agent_messages import UNDERWAY, AgentMessage
 from database.queries.agents.agents import AgentRow
@@ -12,13 +12,6 @@ from database.queries.agents.runs import AgentRun, RunEnding
 from fleet.roster.drift import ENDED
 from fleet.supervision.restart_policy import RestartRecord
 
-#: The colors of terminals (ECMA-48), by which a run can be told from others.
-Color = Literal[
-    "black", "red", "green", "yellow", "blue", "magenta", "cyan", "white",
-    "bright-black", "bright-red", "bright-green", "bright-yellow",
-    "bright-blue", "bright-magenta", "bright-cyan", "bright-white",
-]  # fmt: skip
-COLORS: Final[tuple[str, ...]] = get_args(Color)
 #: Seconds that the end of a run waits for its agent host to report that the turn is over.
 PATIENCE_S: Final = 60.0
 
@@ -31,14 +24,21 @@ class RunSettings:
     """What was asked for over the roster and the defaults (fleet.launch.launch_plan.Planner.plan)."""
     of_roster: bool = False
     """Whether the agent is one of the roster. Any other exists for the run alone."""
+    thread: str | None = None
+    """The outbox key of the message that opens the agent's thread, if the thread is there already."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"asked": dict(self.asked), "of_roster": self.of_roster}
+        there = {} if self.thread is None else {"thread": self.thread}
+        return {"asked": dict(self.asked), "of_roster": self.of_roster, **there}
 
     @classmethod
     def from_json(cls, source: Mapping[str, Any]) -> RunSettings:
         """Return what `to_json` made."""
-        return cls(asked=dict(source.get("asked") or {}), of_roster=bool(source.get("of_roster")))
+        return cls(
+            asked=dict(source.get("asked") or {}),
+            of_roster=bool(source.get("of_roster")),
+            thread=source.get("thread"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.commands.context import Context
+from bot.commands.registry import Reply
 from database.queries.agents.agents import AgentRow
 from database.queries.agents.runs import AgentRun, RunEnding
 
 
 class RunsPort(Protocol):
     """Begins and ends runs (`bot.runs.service.Runs`)."""
+
+    on_ended: list[Callable[[AgentRun], None]]
+    """Called with each run that ended, after the commit. A crash may prevent the call."""
 
     async def run(self) -> None:
         """Keep all runs going, until cancelled."""
@@ -30,3 +36,10 @@ class RunsPort(Protocol):
 
     async def receipt(self, tx: AsyncConnection, row: AgentRow, message: str, state: str, detail: str | None) -> None:
         """Take up the new state of a message, in the transaction that records it."""
+
+
+class RunOwner(Protocol):
+    """Repeats runs that belong to something larger, such as the work on an issue."""
+
+    async def retry(self, ctx: Context[Any], wanted: str) -> Reply | None:
+        """Repeat what `wanted` names; None if it is none of these."""

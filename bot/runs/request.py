@@ -292,6 +292,9 @@ async def show(ctx: Context[RunServices], wanted: str | None) -> Reply:
 
 async def retry(ctx: Context[RunServices], wanted: str) -> Reply:
     """Queue a run with the prompt and the settings of an earlier one."""
+    owner = ctx.services.run_owner
+    if owner is not None and (done := await owner.retry(ctx, wanted)) is not None:
+        return done
     async with ctx.services.store.read() as tx:
         run = await find(tx, wanted)
     if run.state in runs.OPEN:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -41,7 +42,7 @@ END = declare("runs.end")
 #: Seconds between two looks while runs are open, and at most between looks for deadlines.
 LOOK_EVERY_S: Final = 1.0
 #: The minimum time between two looks; seconds.
-_LEAST_S: Final = 0.05
+_LEAST_S: Final = 0.2
 #: Characters of an answer that are kept in the register.
 LONGEST_ANSWER: Final = 20_000
 #: The egress and the agent host share a clock, but write their rows at different times. Seconds.
@@ -53,6 +54,8 @@ class Runs:
     """Begins and ends runs (`bot.runs.ports.RunsPort`)."""
 
     services: RunServices
+    on_ended: list[Callable[[AgentRun], None]] = field(default_factory=list)
+    """Called with each run that ended, after the commit. A crash may prevent the call."""
     _due: asyncio.Event = field(default_factory=asyncio.Event)
     _are_open: bool = True
     """Whether there may be runs that have not ended."""
@@ -104,6 +107,8 @@ class Runs:
         match next_step(run, row, message, self.services.clock()):
             case BeginRun():
                 await self._begin(run)
+            case EndRun(ending="timed_out") if await asyncio.to_thread(self._has_answered, run):
+                pass  # its turn ended while nobody read its journal, which tells how
             case EndRun(ending=ending, detail=detail):
                 await self.end(run, ending, detail)
             case SettleRun():
@@ -184,6 +189,8 @@ class Runs:
         log.info("run.ended", run=run.id, agent=run.agent, state=ended.state)
         services.agents.look_again(run.agent)
         services.delivery.wake()
+        for told in self.on_ended:
+            told(run)
 
     async def _ended(self, tx: AsyncConnection, run: AgentRun, answer: str | None, whole: bool) -> AgentRun:
         assert run.ending is not None
@@ -213,10 +220,17 @@ class Runs:
         told = run_text.over(run, frozen=freezes or row.wanted == "frozen", redact=services.redact)
         await services.agents.journal_effects.note(tx, row, key, told)
 
-    def _answer(self, run: AgentRun) -> str | None:
+    def _has_answered(self, run: AgentRun) -> bool:
+        """Return whether the turn has ended, as the journal has it. Blocking."""
+        return run.started_at is not None and self._read(run).is_over
+
+    def _answer(self, run: AgentRun) -> str:
         """Return the beginning of the answer. Blocking."""
+        text = self._read(run).text_so_far(ended=True)
+        return text if len(text) <= LONGEST_ANSWER else f"{text[:LONGEST_ANSWER]}…"
+
+    def _read(self, run: AgentRun) -> AnswerReader:
         reader = AnswerReader(self.services.paths.agent_folder(run.agent), run.message, self.services.redact)
         with contextlib.suppress(OSError):
             reader.read()
-        text = reader.text_so_far(ended=True)
-        return text if len(text) <= LONGEST_ANSWER else f"{text[:LONGEST_ANSWER]}…"
+        return reader

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from bot.agents.services import AgentServices
 from bot.commands.services import later
-from bot.runs.ports import RunsPort
+from bot.runs.ports import RunOwner, RunsPort
 
 
 @dataclass(kw_only=True, slots=True)
@@ -15,3 +15,5 @@ class RunServices(AgentServices):
 
     runs: RunsPort = field(default_factory=later("runs"))
     """Begins and ends runs."""
+    run_owner: RunOwner | None = None
+    """Repeats runs of issues; None without a forge."""

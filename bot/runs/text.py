@@ -23,14 +23,9 @@ _ENDED_AS: Final = {
 }
 
 
-def mark(color: str | None) -> str:
-    """Return the color of a run as text, for places that cannot show it; empty without one."""
-    return "" if color is None else f"[{color}]"
-
-
 def title(run_id: str, color: str | None) -> str:
     """Return what the thread of a run's agent is called, after the agent's name."""
-    return f"{mark(color)} run {run_id}".strip()
+    return f"{markdown.color_mark(color)} run {run_id}".strip()
 
 
 def used(run: AgentRun) -> str:

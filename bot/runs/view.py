@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from bot.commands.syntax import command_line
 from bot.read_models.runs import RunLine, RunsModel
-from bot.runs.text import MARKS, mark
+from bot.runs.text import MARKS
 from bot.text import markdown
 from bot.text.timestamps import timestamp
 from budget import amounts
@@ -26,7 +26,7 @@ def runs_text(model: RunsModel, now: float, redact: Callable[[str], str]) -> str
         [
             markdown.code(each.id),
             f"{MARKS[each.state]} {each.state.replace('_', ' ')}",
-            f"{each.agent} {mark(each.color)}".rstrip(),
+            f"{each.agent} {markdown.color_mark(each.color)}".rstrip(),
             _ages(each, now),
             _used(each),
             markdown.code(markdown.gist(each.prompt, redact, _GIST)),
@@ -41,7 +41,7 @@ def run_text(run: RunLine, now: float, redact: Callable[[str], str]) -> str:
     about = f" about {markdown.one_line(run.reference)}" if run.reference else ""
     lines = [
         f"{MARKS[run.state]} Run {markdown.code(run.id)}: **{run.state.replace('_', ' ')}**, "
-        f"agent {run.agent} ({run.role}) {mark(run.color)}".rstrip(),
+        f"agent {run.agent} ({run.role}) {markdown.color_mark(run.color)}".rstrip(),
         f"Asked for by {markdown.code(markdown.one_line(run.asked_by))} ({run.source}{about}). {_ages(run, now)}.",
     ]
     if run.detail:

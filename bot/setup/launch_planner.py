@@ -26,6 +26,7 @@ def planner(paths: Paths, settings: Settings, environ: Mapping[str, str], *, wit
         workspace_of=paths.workspace,
         roster=paths.roster_yaml,
         hidden=paths.private_folders(),
+        repositories=paths.repositories,
         accounts=_accounts(settings, environ),
         defaults=_defaults(settings),
         profiles=dict(merged({name: profile.written() for name, profile in settings.sandboxes.items()})),

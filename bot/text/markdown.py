@@ -86,6 +86,11 @@ def code(text: str) -> str:
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
+def color_mark(color: str | None) -> str:
+    """Return a color as text, for places that cannot show it; empty without one."""
+    return "" if color is None else f"[{color}]"
+
+
 def code_block(text: str, language: str = "") -> str:
     """Return `text` as a fenced block that its own content cannot close (CommonMark 0.31, section 4.5)."""
     text = shown(text).rstrip("\n")

@@ -67,6 +67,7 @@ issue_runs = table(
     Column("round", Integer, nullable=False),  # counts from 1
     Column("signal", JSON),  # what the agent said in this round: status, summary
     Column("findings", JSON),  # what is in the way of a push, for an operator
+    Column("allowed", JSON, nullable=False),  # marks of findings that operators declared to be no secrets
     Column("pull_request", BigInteger),
     Column("pull_url", String),
     Column("pull_state", String),  # open | merged | closed
@@ -85,8 +86,8 @@ Index("ix_issue_runs_pull", issue_runs.c.repository, issue_runs.c.pull_request)
 issue_wakes = table(
     "issue_wakes",
     Column("run", String, primary_key=True),
-    Column("cause", String, primary_key=True),  # comment/ID | checks/SHA
-    Column("kind", String, nullable=False),  # comment | checks
+    Column("cause", String, primary_key=True),  # comment/ID | checks/SHA | mend/ID | retry/ID
+    Column("kind", String, nullable=False),  # comment | checks | mend | retry
     Column("author", String, nullable=False),
     Column("is_member", Boolean, nullable=False),  # others' words reach the agent only as such, and wake nothing
     Column("text", PeopleText, nullable=False),

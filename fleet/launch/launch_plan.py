@@ -23,7 +23,7 @@ from fleet.roster.launch_overrides import FIELDS, LAUNCH_ALONE, Basis, LaunchedA
 from fleet.roster.loader import Roster
 from fleet.roster.schema import AgentEntry, Common
 from fleet.runtimes import Runtime, preparation
-from fleet.sandbox.profiles import BUILT_IN, DEFAULT, Kind, SandboxProfile, named, unknown
+from fleet.sandbox.profiles import BUILT_IN, DEFAULT, JOINS, Kind, SandboxProfile, named, unknown
 from fleet.workspace import Repository, Workspaces
 
 #: What an agent is for when no one says.
@@ -83,7 +83,8 @@ class LaunchPlan:
             entry["model"] = self.model
         if not self.own_workspace:
             entry["workspace"] = str(self.workspace)
-        if self.sandbox != DEFAULT or "sandbox" in self.said:
+        # A roster names one profile.
+        if JOINS not in self.sandbox and (self.sandbox != DEFAULT or "sandbox" in self.said):
             entry["sandbox"] = self.sandbox
         return entry
 
@@ -114,6 +115,8 @@ class Planner:
     roster: Path
     hidden: Sequence[Path]
     """Muster's own folders, which no sandbox may show."""
+    repositories: Path | None = field(default=None, kw_only=True)
+    """Where Muster keeps repositories of its own, of which agents get clones."""
     accounts: Mapping[str, ModelAccount]
     defaults: LaunchDefaults
     profiles: Mapping[str, SandboxProfile] = field(default_factory=lambda: BUILT_IN)
@@ -125,7 +128,9 @@ class Planner:
     @property
     def workspaces(self) -> Workspaces:
         """Where the agents work."""
-        return Workspaces(own=self._own_workspace, folder=self.folder_of, hidden=self.hidden)
+        return Workspaces(
+            own=self._own_workspace, folder=self.folder_of, hidden=self.hidden, repositories=self.repositories
+        )
 
     def _own_workspace(self, name: str) -> Path:
         if self.defaults.workspaces is not None:

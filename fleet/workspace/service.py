@@ -47,6 +47,8 @@ class Workspaces:
     """The private folder of an agent."""
     hidden: Sequence[Path]
     """Muster's own folders."""
+    repositories: Path | None = None
+    """Where Muster keeps repositories of its own, of which agents get clones although they lie in such a folder."""
 
     # --- deciding -----------------------------------------------------------------------------------------------
 
@@ -67,19 +69,28 @@ class Workspaces:
         """
         repository = self._source(name, named, clone=clone, goes_on=True)
         if repository is not None:
-            repository_discovery.check(repository, self.hidden)
+            repository_discovery.check(repository, self._forbidden(repository))
             self._clone(name).check(repository.folder)
         elif sandboxed:
             sandbox.check_workspace(named, self.hidden)
         return repository
 
     def _source(self, name: str, named: Path, *, clone: bool | None, goes_on: bool) -> Repository | None:
+        if self._is_kept(named.resolve()):
+            return repository_discovery.find(named)
         if clone is False or self._is_agents_ground(name, named.resolve()):
             return None
         # Runtimes keep conversations by folder: one that began right in the repository goes on there.
         if goes_on and self._clone(name).record() is None and self._worked_in(name) == named:
             return None
         return repository_discovery.find(named)
+
+    def _is_kept(self, place: Path) -> bool:
+        return self.repositories is not None and place.is_relative_to(self.repositories.resolve())
+
+    def _forbidden(self, repository: Repository) -> Sequence[Path]:
+        """Return the folders in which a repository must not lie."""
+        return () if self._is_kept(repository.folder) else self.hidden
 
     def _is_agents_ground(self, name: str, place: Path) -> bool:
         """Return whether this is, or lies in, a workspace that Muster made: agents may share one, and it is no
@@ -112,7 +123,7 @@ class Workspaces:
         repository = self._source(name, named, clone=clone, goes_on=goes_on)
         if repository is not None:
             _check_no_link(named)
-            repository_discovery.check(repository, self.hidden)
+            repository_discovery.check(repository, self._forbidden(repository))
             own = self._clone(name)
             readonly = own.prepare(repository, sandboxed=sandboxed)
             told = _TOLD.format(place=own.place, branch=own.branch)
@@ -126,10 +137,14 @@ class Workspaces:
     def collect(self, name: str) -> Collected | None:
         """Take over what an agent committed; the same again until it is acknowledged.
 
+        Nothing is taken over into a repository of Muster's own, which other agents see: whoever keeps it decides.
+
         Raises:
             FleetError: that is not possible.
         """
-        return self._clone(name).collect()
+        own = self._clone(name)
+        known = own.record()
+        return None if known is not None and self._is_kept(known.source) else own.collect()
 
     def acknowledge(self, name: str, collected: Collected) -> None:
         """What was collected was told."""

@@ -47,6 +47,8 @@ class RunEnding(StrEnum):
     """The agent said that it is done."""
     WATCHDOG = "watchdog"
     """Muster ended it."""
+    WORKING = "working"
+    """The agent still works: the record is that of a comment that it wrote meanwhile."""
 
 
 class ForgeOperation(StrEnum):

@@ -12,8 +12,8 @@ from decimal import Decimal
 from typing import Final
 
 from forge.cleaning import disarming
+from forge.provenance.operation_lines import WORDS
 from forge.provenance.record import (
-    ForgeOperation,
     ProvenanceRecord,
     RecordedOperation,
     RunEnding,
@@ -32,16 +32,10 @@ FOOTER: Final = (
     "Traffic to the forge is no route of the agent: it has no credential of the forge, and Muster did what is listed "
     "here in its place."
 )
-_WATCHDOG: Final = "watchdog: the agent did not signal, may be incomplete"
-
-_DONE: Final = {
-    ForgeOperation.COMMENT: ("posted a comment on", "a comment on"),
-    ForgeOperation.EDIT: ("changed a comment on", "a change of a comment on"),
-    ForgeOperation.DESCRIPTION: ("changed the text of", "a change of the text of"),
-    ForgeOperation.PULL_REQUEST: ("opened a pull request from", "a pull request from"),
-    ForgeOperation.READY: ("marked as ready", "to mark as ready"),
-    ForgeOperation.REVIEW: ("asked for a review of", "to ask for a review of"),
-    ForgeOperation.PUSH: ("pushed to", "a push to"),
+_ENDINGS: Final = {
+    RunEnding.SIGNALLED: "signal_done",
+    RunEnding.WATCHDOG: "watchdog: the agent did not signal, may be incomplete",
+    RunEnding.WORKING: "nobody yet: the agent still works",
 }
 
 _URL: Final = re.compile(r"https://[A-Za-z0-9.-]+(?::\d+)?/[A-Za-z0-9._~/%-]*")
@@ -70,7 +64,7 @@ def duration(seconds: int | None) -> str:
 
 def operation(done: RecordedOperation) -> str:
     """Return what was done or refused, as HTML: ``posted a comment on #17``."""
-    did, refused = _DONE[done.kind]
+    did, refused = WORDS[done.kind]
     if done.refusal is None:
         return f"{did} {_code(done.target)}"
     return f"refused {refused} {_code(done.target)}: {_code(done.refusal)}"
@@ -92,7 +86,7 @@ def _rendered(record: ProvenanceRecord) -> str:
         ("tokens", f"projected {_count(record.tokens_projected)}, actual {_count(record.tokens_actual)}"),
         ("cost", f"projected {_cost(record.cost_projected)}, actual {_cost(record.cost_actual)}"),
         ("secret scan", record.secret_scan.value),
-        ("ended by", _WATCHDOG if record.ending is RunEnding.WATCHDOG else "signal_done"),
+        ("ended by", _ENDINGS[record.ending]),
     ]
     if record.routes is not None:
         routes = [

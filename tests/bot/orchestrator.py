@@ -67,6 +67,8 @@ class House:
     key: str = "sk-test-not-a-real-key"
     others: dict[str, MemoryServer] = field(default_factory=dict)
     """More chat systems, by the names of their connectors, which muster.yaml has to have too."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """More secrets that muster.yaml refers to."""
     _orchestrator: Orchestrator | None = field(default=None, init=False)
 
     @property
@@ -82,7 +84,7 @@ class House:
         more = {
             name: MemoryConnector(name, server=server) for name, server in {"memory": self.chat, **self.others}.items()
         }
-        given = {"KEY": self.key}
+        given = {"KEY": self.key, **self.environ}
         async with running(
             self.paths,
             settings,

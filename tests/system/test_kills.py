@@ -17,6 +17,7 @@ from conduit import setup_record
 from fleet.sandbox import selection
 from fleet.sim.provider.server import Provider
 from tests import waiting
+from tests.bot.issue_runs.agent_tools import test_writes
 from tests.conduit import test_provision_killed
 from tests.crash import test_matrix
 from tests.crash.deaths import both
@@ -167,6 +168,8 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_what_goes_goes_once_a_day": both("telemetry.taken"),
     # While an installation is set up: tests/conduit/test_provision_killed.py.
     "test_a_killed_run_is_gone_on_with": both(*test_provision_killed.STEPS, setup_record.KEEP),
+    # Of writes of agents that work on issues: tests/bot/issue_runs/agent_tools/test_writes.py.
+    "test_killed_at_this_place_an_agent_s_comment_is_posted_once": test_writes.PLACES,
     # Of the egress: tests/egress/ledger/test_service_killed.py.
     "test_a_writer_that_dies_at_a_place": test_service_killed.PLACES,
 }

@@ -17,6 +17,7 @@ from bot.config.loader import Settings
 from bot.config.paths import Paths
 from bot.dashboard.feed import Feed
 from bot.interfaces.mcp.server import AgentToolServer
+from bot.issue_runs.agent_tools.calls import IssueTools
 from bot.leadership import installation_id
 from bot.messaging.composer import Composer
 from bot.pacing import session_admission
@@ -125,5 +126,5 @@ async def make(
         ask_for=settings.approvals.timeout,
         give_up_after=settings.delivery.give_up_after,
     )
-    tools = AgentToolServer(services, executor, words, agents.link)
+    tools = AgentToolServer(services, executor, words, agents.link, IssueTools(services))
     return tools

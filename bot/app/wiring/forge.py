@@ -2,53 +2,65 @@
 
 from __future__ import annotations
 
-from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bot.app.stages import Stage
 from bot.issue_runs.forge_link import ForgeLink
 from bot.reports.services import ReportServices
 from core.signing.signing_key import SigningKey
+from scheduler.jobs import Job
+
+if TYPE_CHECKING:
+    from bot.issue_runs.rounds import Rounds, WorkflowEngine
+    from database.queries.forge.forge_orders import ForgeOrder
+    from forge.runs.engine import PlaceStep
+    from forge.runs.order_book import Act, ActAgain, Acted
+
+
+def make(services: ReportServices) -> None:
+    """Create `services.forge` and what plays the rounds, if muster.yaml has a forge.
+
+    Raises:
+        MusterError: the token cannot be resolved, or the signing key not be read.
+    """
+    if services.settings.forge is None:
+        return
+    from bot.issue_runs.decisions import IssueRunOwner
+
+    services.forge = link = _link(services)
+    services.rounds = _rounds(services, link)
+    services.orders = services.rounds.book
+    services.run_owner = IssueRunOwner(services)
+
+
+def jobs(services: ReportServices) -> tuple[Job, ...]:
+    """Return the periodic jobs; none without a forge."""
+    if services.forge is None:
+        return ()
+    from bot.issue_runs.rounds import Rounds
+
+    rounds = services.rounds
+    assert isinstance(rounds, Rounds)
+    return (Job("commits of issues", 3600.0, rounds.forget_commits),)
 
 
 def stages(services: ReportServices) -> list[Stage]:
-    """Create `services.forge` and the parts around it, and return their stages in order; none without a forge.
-
-    Raises:
-        MusterError: a secret cannot be resolved, or the signing key not be read.
-    """
-    if services.settings.forge is None:
+    """Return the stages in order; none without a forge."""
+    link = services.forge
+    if link is None:
         return []
     from bot.app.wiring import forge_intake
-    from bot.issue_runs import notices
-    from forge.runs.order_book import OrderBook
+    from bot.issue_runs.rounds import Rounds
 
-    services.forge = link = _link(services)
-    book = OrderBook(services.store, partial(notices.act, link), services.clock)
-    services.rounds = _QueuedRounds()
-    parts = forge_intake.make(services, link, book.wake)
+    rounds = services.rounds
+    assert isinstance(rounds, Rounds)
+    parts = forge_intake.make(services, link, rounds.book.wake)
     return [
         Stage("forge client", stop=link.client.close),
-        Stage("forge orders", run=book.run),
+        Stage("rounds", start=rounds.start, run=rounds.run, stop=rounds.stop),
         *parts.stages(),
     ]
-
-
-class _QueuedRounds:
-    """Leaves runs queued (`RoundsPort`)."""
-
-    def wake(self) -> None:
-        pass
-
-    def look_again(self, run_id: str) -> None:
-        del run_id
-
-    async def destroy(self, run_id: str) -> bool:
-        del run_id
-        return True
-
-    async def reopen(self, run_id: str) -> bool:
-        del run_id
-        return True
 
 
 def _link(services: ReportServices) -> ForgeLink:
@@ -66,5 +78,48 @@ def _link(services: ReportServices) -> ForgeLink:
         client=open_client(block.kind, address, token),
         token=token,
         marker_secret=key.derived("markers of posts"),
-        folder=services.paths.state / "repositories" / address.host.replace(":", "-"),
+        folder=services.paths.repositories / address.host.replace(":", "-"),
     )
+
+
+def _rounds(services: ReportServices, link: ForgeLink) -> Rounds:
+    from bot.issue_runs.posting_steps import RecordStep
+    from bot.issue_runs.publish_step import PublishStep
+    from bot.issue_runs.round_state import RoundContext
+    from bot.issue_runs.rounds import Rounds
+
+    file: Path = services.paths.workflows
+
+    def engine(place: PlaceStep) -> WorkflowEngine:
+        from forge.runs.engine import RoundEngine
+
+        # What a restored register or another machine's does not know of, must not go on.
+        for part in file.parent.glob(f"{file.name}*"):
+            part.unlink()
+        return RoundEngine(place, file)
+
+    context = RoundContext(services, link)
+    scan_key = SigningKey.at(services.paths.signing_key).derived("marks of secrets")
+    return Rounds(
+        round=context,
+        publish=PublishStep(context, scan_key),
+        record=RecordStep(context, services.paths.signing_key),
+        make_engine=engine,
+        other=_other(services, link),
+    )
+
+
+def _other(services: ReportServices, link: ForgeLink) -> Act:
+    """Return what acts on orders that belong to no round: agents' writes, and Muster's own notices."""
+    from bot.issue_runs import notices
+    from bot.issue_runs.agent_tools import write_order
+    from bot.issue_runs.agent_tools.writes import IssueWrites
+
+    writes = IssueWrites(services)
+
+    async def act(order: ForgeOrder) -> Acted | ActAgain:
+        if order.kind in write_order.KINDS.values():
+            return await writes.act(order)
+        return await notices.act(link, order)
+
+    return act

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bot.app.wiring import forge
 from bot.app.wiring.monitoring import Watching
 from bot.config.loader import Settings
 from bot.config.paths import Paths
@@ -40,6 +41,7 @@ def make(services: ReportServices, watching: Watching, conversations: ChatRouter
             Job("outages", 30.0, watching.outages.look),
             Job("titles", 60.0, titles.look),
             Job("telemetry", 3600.0, lambda: telemetry.send(services)),
+            *forge.jobs(services),
             Job("watchdog", settings.watchdog.every, watching.watchdog.sweep),
         ),
         clock,

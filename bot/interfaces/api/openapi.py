@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bot.api_client import LINES
 from bot.commands.arguments_schema import arguments_schema
 from bot.commands.registry import Command, CommandTable
 from bot.read_models.agent import AgentModel
@@ -33,6 +34,7 @@ def document(table: CommandTable, version: str) -> dict[str, Any]:
     paths["/v1/health"] = {"get": _get("health", "How Muster is; 503 when it is down.", _anything())}
     paths["/v1/documents/{name}"] = {"get": _document_operation()}
     paths["/v1/stream"] = {"get": _stream_operation()}
+    paths["/v1/follow/{kind}/{id}"] = {"get": _follow_operation()}
     paths["/v1/openapi.json"] = {"get": _get("openapi", "This document.", _anything())}
     return {
         "openapi": "3.1.0",
@@ -125,6 +127,30 @@ def _documents() -> dict[str, Any]:
             "required": ["name", "value"],
         },
         **definitions_of(*kinds),
+    }
+
+
+def _follow_operation() -> dict[str, Any]:
+    item = {"type": "object", "properties": {
+        "answer": {"type": "string"}, "progress": {"type": "string"}, "alive": {"type": "boolean"},
+        "end": {"type": "object"},
+    }}  # fmt: skip
+    path = {"in": "path", "required": True}
+    return {
+        "operationId": "follow",
+        "summary": "A run, a message to an agent or a task until it is over: a JSON object in each line.",
+        "parameters": [
+            {"name": "kind", **path, "schema": {"type": "string", "enum": ["runs", "messages", "tasks"]}},
+            {"name": "id", **path, "schema": {"type": "string"}},
+            {
+                "name": "after",
+                "in": "query",
+                "required": False,
+                "description": "How many characters of the answer you have.",
+                "schema": {"type": "integer"},
+            },
+        ],
+        "responses": {"200": {"description": "The lines.", "content": {LINES: {"schema": item}}}},
     }
 
 

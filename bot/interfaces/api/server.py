@@ -219,6 +219,10 @@ class Gateway:
             await lines.write_eof()
         except (OSError, TimeoutError):
             _log.info("gateway.follower_gone", path=http.path)
+        except RegisterError:
+            if not lines.prepared:
+                raise
+            # Without an end, the reader comes back and goes on where it was.
         finally:
             self._streams.discard(task)
         return lines

@@ -14,6 +14,7 @@ _STATUS = (
     ("1", "The command was refused or failed. Standard error has the reason."),
     ("2", "The command line is wrong."),
     ("3", "Muster is not running."),
+    ("4 to 8", "The agent that the command waited for failed, met a limit, timed out, was stopped, or needs a person."),
 )
 _FILES = (
     ("~/.config/muster/muster.yaml", "Connectors, operators, accounts and limits."),

@@ -25,6 +25,8 @@ from bot.commands.context import Origin
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable
 from bot.commands.runs import RunOutcome, RunRequest
+from bot.issue_runs.agent_tools.calls import IssueTools
+from bot.issue_runs.agent_tools.offers import NAMES as ISSUE_TOOLS
 from bot.text.errors import UserError
 from core.async_waits import set_within
 from core.crash_points import around, declare
@@ -129,6 +131,8 @@ class AgentToolServer:
     executor: Executor
     peers: Peers
     link: Callable[[str], AgentLink | None]
+    issues: IssueTools
+    """The tools of agents that work on issues."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _busy: set[str] = field(default_factory=set)
     _stumbled: dict[str, int] = field(default_factory=dict)
@@ -207,7 +211,13 @@ class AgentToolServer:
             return
         if not call.queued and not begun and not await self._begin(call):
             return
-        if call.tool in _PLAIN:
+        if call.tool in ISSUE_TOOLS:
+
+            async def answer(tx: AsyncConnection, text: str, ok: bool) -> None:
+                await self._done(tx, call, text, ok=ok)
+
+            await self.issues.deal(call, row, answer)
+        elif call.tool in _PLAIN:
             await self._plain(call, row)
         else:
             await self._command(call, row)

@@ -118,7 +118,7 @@ class Dashboard(App[None]):
         Binding("ctrl+e", "emergency_stop", "Emergency stop", show=False),
         Binding("p", "older", "Older", show=False),
         Binding("T", "theme", "Theme", show=False),
-        *(Binding(str(number), f"page({number - 1})", show=False) for number in range(1, 8)),
+        *(Binding(str(number), f"page({number - 1})", show=False) for number in range(1, 9)),
         Binding("escape", "leave", "Back", show=False),
         Binding("q", "leave(True)", "Quit"),
     ]

@@ -45,7 +45,7 @@ _GROUPS: Final = (
     (
         "Everywhere",
         (
-            ("1 … 7", "a page: fleet, waiting, tasks, limits, accounts, audit, health"),
+            ("1 … 8", "a page: fleet, waiting, tasks, limits, accounts, audit, health, runs"),
             (":", "a command, as in a shell; Tab completes it"),
             ("Ctrl-p", "all commands, to search"),
             ("Ctrl-e", "emergency stop: no agent gets out"),

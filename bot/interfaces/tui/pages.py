@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from bot.interfaces.tui.screens.table_page import PageShape
-from bot.interfaces.tui.views import fleet, limits, lists, waiting
+from bot.interfaces.tui.views import fleet, limits, lists, runs, waiting
 from bot.interfaces.tui.widgets.text_pane import TextLine
 from bot.read_models.audit import AuditModel
 from bot.read_models.fleet import FleetModel
 from bot.read_models.health import HealthModel
 from bot.read_models.limits import LimitsModel
+from bot.read_models.runs import RunsModel
 from bot.read_models.tasks import TasksModel
 from bot.read_models.waiting import WaitingModel
 
@@ -85,6 +86,14 @@ HEALTH_PAGE: Final = PageShape(
     items=_rows(HealthModel, lists.health_items),
     text=lambda item, now, width: lists.health_text(item, now),
 )
+RUNS_PAGE: Final = PageShape(
+    id="runs",
+    title="Runs",
+    document="runs",
+    table=runs.RUNS,
+    items=_rows(RunsModel, runs.run_items),
+    text=lambda item, now, width: runs.run_text(item, now),
+)
 #: In the order of their keys.
 ALL: Final[tuple[PageShape[Any], ...]] = (
     FLEET_PAGE,
@@ -94,4 +103,5 @@ ALL: Final[tuple[PageShape[Any], ...]] = (
     ACCOUNTS_PAGE,
     AUDIT_PAGE,
     HEALTH_PAGE,
+    RUNS_PAGE,
 )

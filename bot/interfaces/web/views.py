@@ -20,6 +20,7 @@ from bot.read_models.documents import AGENTS, Document, ReadModel
 from bot.read_models.fleet import FleetAgent, FleetModel
 from bot.read_models.health import HealthModel
 from bot.read_models.limits import LimitsModel
+from bot.read_models.runs import RunsModel
 from bot.read_models.tasks import TaskLine, TasksModel
 from bot.read_models.waiting import AnswerChoice, PendingQuestion, PendingRequest, WaitingModel
 from bot.text.errors import UserError
@@ -259,6 +260,11 @@ def _tasks(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> 
     }
 
 
+def _runs(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:
+    runs = _value(documents, "runs", RunsModel)
+    return {"page": page_of((*runs.open, *runs.ended), parameters.get("page"))}
+
+
 def _audit(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:
     return {"audit": _value(documents, "audit", AuditModel), "is_older": False}
 
@@ -285,6 +291,7 @@ _KINDS: Final[Mapping[str, _ViewKind]] = {
     "request": _ViewKind(("waiting",), "approvals", _request, _NAMED),
     "limits": _ViewKind(("limits",), "budget", _limits, _PAGED),
     "tasks": _ViewKind(("tasks",), "tasks", _tasks, _PAGED | {"ended"}),
+    "runs": _ViewKind(("runs",), "runs", _runs, _PAGED),
     "audit": _ViewKind(("audit",), "audit", _audit),
     "health": _ViewKind(("health",), "health", _health),
 }

@@ -77,6 +77,7 @@ def upgrade() -> None:
         sa.Column("round", sa.Integer(), nullable=False),
         sa.Column("signal", sa.JSON()),
         sa.Column("findings", sa.JSON()),
+        sa.Column("allowed", sa.JSON(), nullable=False),
         sa.Column("pull_request", sa.BigInteger()),
         sa.Column("pull_url", String()),
         sa.Column("pull_state", String()),

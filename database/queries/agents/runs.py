@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
@@ -18,6 +18,15 @@ RunState = Literal["queued", "running", "done", "failed", "stopped", "timed_out"
 RunEnding = Literal["done", "failed", "stopped", "timed_out", "limit"]
 #: States of a run that has not ended.
 OPEN: Final[tuple[RunState, ...]] = ("queued", "running")
+
+
+#: Launches for runs begin with this, and the run's id follows.
+LAUNCH: Final = "run-"
+
+
+def run_of(launch_id: str) -> str | None:
+    """Return the run that a launch was for, or None."""
+    return launch_id.removeprefix(LAUNCH)[:8] if launch_id.startswith(LAUNCH) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,13 +99,10 @@ async def last_ended(tx: AsyncConnection, *, limit: int) -> Sequence[AgentRun]:
     return await AgentRun.every(tx, query.order_by(table.c.ended_at.desc(), table.c.id).limit(limit))
 
 
-async def newest_by_agent(tx: AsyncConnection) -> dict[str, tuple[str, str | None]]:
-    """Return the id and the color of the newest run of each agent."""
-    newest = select(table.c.agent, func.max(table.c.created_at).label("at")).group_by(table.c.agent).subquery()
-    query = select(table.c.agent, table.c.id, table.c.color).join(
-        newest, (newest.c.agent == table.c.agent) & (newest.c.at == table.c.created_at)
-    )
-    return {agent: (run_id, color) for agent, run_id, color in await tx.execute(query.order_by(table.c.id))}
+async def colors(tx: AsyncConnection) -> dict[str, str | None]:
+    """Return the color of each run that has one, by its id."""
+    found = await tx.execute(select(table.c.id, table.c.color).where(table.c.color.is_not(None)))
+    return {run_id: color for run_id, color in found}
 
 
 async def change(tx: AsyncConnection, run_id: str, *, only: Collection[RunState], **values: object) -> bool:

@@ -52,6 +52,8 @@ class IssueRun(Record):
     round: int = 1
     signal: Mapping[str, Any] | None = None
     findings: Sequence[Mapping[str, Any]] | None = None
+    #: marks of findings that operators declared to be no secrets
+    allowed: Sequence[str] = ()
     pull_request: int | None = None
     pull_url: str | None = None
     pull_state: Literal["open", "merged", "closed"] | None = None
@@ -64,11 +66,14 @@ class IssueRun(Record):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IssueWake(Record):
-    """Why a run goes on: a comment, or a check that failed."""
+    """Why a run goes on: a comment, a check that failed, or what an operator decided.
+
+    By *mend* the agent is to mend what the text says. By *retry* Muster is to publish again what there is.
+    """
 
     run: str
     cause: str
-    kind: Literal["comment", "checks"]
+    kind: Literal["comment", "checks", "mend", "retry"]
     author: str
     is_member: bool
     text: str
@@ -83,6 +88,12 @@ async def add(tx: AsyncConnection, run: IssueRun) -> bool:
 
 async def get(tx: AsyncConnection, run_id: str) -> IssueRun | None:
     return await IssueRun.one(tx, select(issue_runs).where(issue_runs.c.id == run_id))
+
+
+async def begins_with(tx: AsyncConnection, prefix: str, *, limit: int) -> list[IssueRun]:
+    """Return runs whose ids begin so, the newest first."""
+    query = select(issue_runs).where(issue_runs.c.id.startswith(prefix, autoescape=True))
+    return await IssueRun.every(tx, query.order_by(issue_runs.c.created_at.desc(), issue_runs.c.id).limit(limit))
 
 
 async def of_issue(tx: AsyncConnection, forge: str, repository: str, number: int) -> IssueRun | None:
@@ -136,6 +147,12 @@ async def wakes(tx: AsyncConnection, run_id: str) -> list[IssueWake]:
     """Return all reasons why a run went on or is to go on, the oldest first."""
     query = select(issue_wakes).where(issue_wakes.c.run == run_id)
     return await IssueWake.every(tx, query.order_by(issue_wakes.c.at, issue_wakes.c.cause))
+
+
+async def woken(tx: AsyncConnection) -> frozenset[str]:
+    """Return the runs for which a reason to go on waits that counts: not only others' comments."""
+    query = select(issue_wakes.c.run).where(issue_wakes.c.round.is_(None), issue_wakes.c.is_member)
+    return frozenset(await tx.scalars(query.distinct()))
 
 
 async def take_wakes(tx: AsyncConnection, run_id: str, round_: int) -> int:

@@ -23,6 +23,7 @@ from database.schema import (
     command_runs,
     continuations,
     inbox,
+    issue_runs,
     leases,
     outbox,
     questions,
@@ -111,6 +112,11 @@ async def settle(
     ).rowcount
     await tx.execute(
         update(tool_calls).where(tool_calls.c.state != "over").values(state="over", arguments={}, updated_at=now)
+    )
+    await tx.execute(
+        update(issue_runs)
+        .where(issue_runs.c.state.in_(("queued", "running", "checking")))
+        .values(state="failed", detail=_WHY, active_at=now)
     )
     failed, withdrawn, taken = await _settle_pacing(tx, now)
     looked_for = (

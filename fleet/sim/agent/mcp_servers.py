@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from fleet.sim.agent.tools import OfferedTool
 PREFIX = "mcp__"
 #: Set to 1, every turn has the servers' tools.
 ALWAYS = "SIM_AGENT_TOOLS"
+_SPEAKS_OF_TOOLS = re.compile(r"mcp__|\[\[\s*(?:script|obey|tool\s*:\s*(?!Bash\b|Write\b))\b", re.IGNORECASE)
 #: A server that says nothing for so long is not there, seconds.
 READY_S = 30.0
 
@@ -56,7 +58,7 @@ async def connected(servers: Sequence[Any], messages: Sequence[Message]) -> Asyn
     """
     found = ServerTools()
     always = os.environ.get(ALWAYS) == "1"
-    if not servers or not (always or any(PREFIX in _words(message) for message in messages)):
+    if not servers or not (always or any(_SPEAKS_OF_TOOLS.search(_words(message)) for message in messages)):
         yield found
         return
     from mcp.client.session import ClientSession

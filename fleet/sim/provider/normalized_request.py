@@ -95,7 +95,7 @@ _ADDED = re.compile(
     r"<(system-reminder|environment_context|user_instructions|turn_aborted|permissions instructions|collaboration_mode"
     r"|skills_instructions|apps_instructions|plugins_instructions|INSTRUCTIONS|command-name|command-message|command-args"
     r"|local-command-stdout|local-command-caveat)>.*?</\1>|\[Request interrupted by user[^\]]*\]"
-    r'|<role name="[^"]*">.*?</role>|<fleet>.*?</fleet>'
+    r'|<role name="[^"]*">.*?</role>|<fleet>.*?</fleet>|<issue-run>.*?</issue-run>'
     r"|^# AGENTS\.md instructions[^\n]*$",
     re.DOTALL | re.MULTILINE,
 )

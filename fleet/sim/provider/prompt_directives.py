@@ -3,7 +3,11 @@
     [[say: TEXT]]             answer TEXT
     [[think: TEXT]]           think TEXT first
     [[run: COMMAND]]          run COMMAND with the shell tool that the client offers, whatever its name
-    [[tool: NAME {JSON}]]     call that tool with that input
+    [[tool: NAME {JSON}]]     call that tool with that input; a tool of an MCP server also by its name there alone
+    [[commit: PATH TEXT]]     write TEXT into the file PATH and commit it, with the shell
+    [[obey]]                  carry out the orders in what the last tool returned, as a model does that takes
+                              what it reads for what its person said
+    [[script: PATH]]          carry out the orders in a file: read it with the shell, and obey
     [[stream: N TEXT]]        say TEXT N times, each in a chunk of its own
     [[repeat: N]]             say the following text N times
     [[slow: SECONDS]]         pause so long between chunks, from here on
@@ -28,7 +32,9 @@ has come. Words around orders are not answered, unless there are only pauses, fa
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -57,6 +63,11 @@ class UseTool:
 @dataclass(frozen=True, slots=True)
 class RunCommand:
     command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Obey:
+    """Carry out the orders in what the last tool returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +116,7 @@ class CachedInput:
 
 
 Step: TypeAlias = (
-    Say | Think | UseTool | RunCommand | Repeat | Slow | Delay | WaitDirective | Fail | Disconnect | CachedInput
+    Say | Think | UseTool | RunCommand | Obey | Repeat | Slow | Delay | WaitDirective | Fail | Disconnect | CachedInput
 )
 
 #: More than this is not said, streamed or waited for, whoever asks.
@@ -115,7 +126,7 @@ LARGEST_FILL = 64 * 1024 * 1024
 _FILL_PIECE = 64 * 1024
 
 _OPENING = re.compile(
-    r"\[\[\s*(say|think|run|tool|stream|repeat|slow|delay|wait|hang|error|disconnect|short|unfinished|fill|cache)"
+    r"\[\[\s*(say|think|run|tool|commit|obey|script|stream|repeat|slow|delay|wait|hang|error|disconnect|short|unfinished|fill|cache)"
     r"\b\s*:?[ \t]*",
     re.IGNORECASE,
 )
@@ -141,9 +152,9 @@ def parse(text: str) -> tuple[tuple[Step, ...], str]:
             words.append(text[place : opening.end()])
             place = opening.end()
             continue
-        step, end = found
+        read, end = found
         words.append(text[place : opening.start()])
-        steps.append(step)
+        steps += read
         place = end
     words.append(text[place:])
     rest = "".join(words).strip()
@@ -152,17 +163,20 @@ def parse(text: str) -> tuple[tuple[Step, ...], str]:
     return tuple(steps), rest
 
 
-def _read(name: str, text: str, start: int) -> tuple[Step, int] | None:
+def _read(name: str, text: str, start: int) -> tuple[tuple[Step, ...], int] | None:
     if name == "tool":
         return _read_tool(text, start)
     end = text.find("]]", start)
     if end < 0:
         return None
-    step = _step(name, text[start:end].strip())
-    return None if step is None else (step, end + 2)
+    argument = text[start:end].strip()
+    if name == "script":
+        return ((RunCommand(f"cat {shlex.quote(argument)}"), Obey()), end + 2) if argument else None
+    step = _step(name, argument)
+    return None if step is None else ((step,), end + 2)
 
 
-def _read_tool(text: str, start: int) -> tuple[Step, int] | None:
+def _read_tool(text: str, start: int) -> tuple[tuple[Step, ...], int] | None:
     match = re.compile(r"([\w.:-]+)\s*").match(text, start)
     if match is None:
         return None
@@ -174,7 +188,7 @@ def _read_tool(text: str, start: int) -> tuple[Step, int] | None:
         except ValueError:
             return None
     closing = re.compile(r"\s*\]\]").match(text, place)
-    return None if closing is None else (UseTool(match[1], value), closing.end())
+    return None if closing is None else ((UseTool(match[1], value),), closing.end())
 
 
 def _step(name: str, argument: str) -> Step | None:
@@ -186,6 +200,11 @@ def _step(name: str, argument: str) -> Step | None:
                 return Think(argument)
             case "run":
                 return RunCommand(argument) if argument else None
+            case "commit":
+                path, _, content = argument.partition(" ")
+                return RunCommand(_commit(path, content)) if path else None
+            case "obey":
+                return Obey()
             case "stream":
                 number, _, text = argument.partition(" ")
                 pieces = tuple(f"{text or 'word'} " for _ in range(min(int(number), MOST_REPETITIONS)))
@@ -216,6 +235,14 @@ def _step(name: str, argument: str) -> Step | None:
     except ValueError:
         pass
     return None
+
+
+def _commit(path: str, content: str) -> str:
+    file, folder = shlex.quote(path), shlex.quote(os.path.dirname(path) or ".")
+    return (
+        f"mkdir -p {folder} && printf '%s\\n' {shlex.quote(content)} > {file} && git add -- {file} "
+        f"&& git commit -q -m {shlex.quote(f'Write {path}')} && git rev-parse HEAD"
+    )
 
 
 def _pause(argument: str) -> float:

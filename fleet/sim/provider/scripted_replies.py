@@ -9,7 +9,7 @@ from typing import Any
 
 from fleet.sim.provider import prompt_directives
 from fleet.sim.provider.normalized_request import ConversationTurn, NormalizedRequest, turn_of
-from fleet.sim.provider.prompt_directives import Repeat, RunCommand, Say, Step, UseTool
+from fleet.sim.provider.prompt_directives import Obey, Repeat, RunCommand, Say, Step, UseTool
 
 #: So much of a tool's output is repeated in the answer, in characters.
 LONGEST_ECHO = 2_000
@@ -36,10 +36,10 @@ def reply(request: NormalizedRequest, order: str | None = None) -> tuple[Step, .
     steps, words = prompt_directives.parse(turn.text if order is None else order)
     if order is not None:
         words = turn.text
-    if not any(isinstance(step, Say | UseTool | RunCommand) for step in steps):
+    if not any(isinstance(step, Say | UseTool | RunCommand | Obey) for step in steps):
         plain = answer(words, turn) if words or turn.pictures or not steps else "Done."
         steps = steps if turn.results else (*steps, Say(plain))
-    part = _parts(_repeated(steps))
+    part = _parts(_repeated(_obeyed(steps, turn)))
     now = part[len(turn.results)] if len(turn.results) < len(part) else ()
     if turn.results:
         now = (Say(_echo(*turn.results[-1])), *now)
@@ -76,6 +76,24 @@ def _separated(steps: list[Step]) -> list[Step]:
             done.append(step)
         said = said or isinstance(step, Say)
     return done
+
+
+def _obeyed(steps: tuple[Step, ...], turn: ConversationTurn) -> tuple[Step, ...]:
+    """Put the orders of a tool's output where it is to be obeyed, if it has come."""
+    done: list[Step] = []
+    calls = 0
+    waiting = list(steps)
+    while waiting:
+        step = waiting.pop(0)
+        if isinstance(step, Obey):
+            if 0 < calls <= len(turn.results):
+                orders, _ = prompt_directives.parse(turn.results[calls - 1][1])
+                # An output is obeyed once: one that says so itself would never end.
+                waiting = [*(each for each in orders if not isinstance(each, Obey)), *waiting]
+            continue
+        calls += isinstance(step, UseTool | RunCommand)
+        done.append(step)
+    return tuple(done)
 
 
 def _repeated(steps: tuple[Step, ...]) -> list[Step]:
@@ -118,6 +136,9 @@ def _parts(steps: list[Step]) -> list[tuple[Step, ...]]:
 
 def _resolved(step: Step, tools: Mapping[str, Mapping[str, Any]]) -> Step:
     if isinstance(step, UseTool) and step.name not in tools:
+        known = [name for name in tools if name.endswith(f"__{step.name}")]
+        if len(known) == 1:
+            return dataclasses.replace(step, name=known[0])
         if _takes_code(tools):
             return _code(step.name, step.input)
         return Say(f"I would call {step.name} with {json.dumps(step.input)}, but no such tool is offered.")

@@ -49,7 +49,6 @@ class RecordedRounds:
     destroyed: list[str] = field(default_factory=list)
     reopened: list[str] = field(default_factory=list)
     woken: int = 0
-    is_done: bool = True
 
     def wake(self) -> None:
         self.woken += 1
@@ -57,13 +56,11 @@ class RecordedRounds:
     def look_again(self, run_id: str) -> None:
         del run_id
 
-    async def destroy(self, run_id: str) -> bool:
+    async def destroy(self, run_id: str) -> None:
         self.destroyed.append(run_id)
-        return self.is_done
 
-    async def reopen(self, run_id: str) -> bool:
+    async def reopen(self, run_id: str) -> None:
         self.reopened.append(run_id)
-        return self.is_done
 
 
 @dataclass

@@ -6,9 +6,9 @@ from typing import Final
 
 from bot.commands.syntax import written
 from bot.interfaces.tui.widgets.row_table import Cell, TableColumn, TableShape
-from bot.interfaces.tui.widgets.text_pane import Look, TextLine
+from bot.interfaces.tui.widgets.text_pane import Look, TextLine, look_of
 from bot.read_models.fleet import FleetAgent, FleetModel
-from bot.text.markdown import some, span
+from bot.text.markdown import color_mark, some, span
 from budget import amounts
 
 #: States in the order in which they need attention, and how they look.
@@ -36,6 +36,12 @@ _GATES: Final[dict[str, tuple[str, Look]]] = {
 def ago(at: float | None, now: float) -> str:
     """Return how long ago something was; ``?`` if it is unknown when."""
     return "?" if at is None else span(now - at)
+
+
+def called(agent: FleetAgent) -> str:
+    """Return an agent's name, with its alias and the color of its run, which not every terminal shows."""
+    parts = (agent.name, f"({agent.alias})" if agent.alias else "", color_mark(agent.color))
+    return " ".join(filter(None, parts))
 
 
 def state_of(agent: FleetAgent) -> Cell:
@@ -107,7 +113,7 @@ def _limit_first(agent: FleetAgent) -> int:
 FLEET: Final = TableShape[FleetAgent](
     columns=(
         TableColumn(title="AGENT", width=11, grows=1, order=lambda a: (a.name,),
-                    cell=lambda a, _: (a.name if a.alias is None else f"{a.name} ({a.alias})", "")),
+                    cell=lambda a, _: (called(a), look_of(a.color))),
         TableColumn(title="STATE", width=10, order=lambda a: (_urgency(a), a.name), cell=lambda a, _: state_of(a)),
         TableColumn(title="SEEN", width=14, rank=2, order=lambda a: (-(a.seen.at or 0.0),), cell=seen),
         TableColumn(title="ROLE", width=9, rank=6, order=lambda a: (a.role, a.name), cell=lambda a, _: (a.role, "")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias, get_args
 
 from rich.segment import Segment
 from rich.style import Style
@@ -17,9 +17,16 @@ from textual.strip import Strip
 
 from bot.interfaces.tui.widgets.cells import safe, width_of, wrapped
 
-Look: TypeAlias = Literal["", "dim", "strong", "good", "bad", "warn", "accent"]
+Look: TypeAlias = Literal[
+    "", "dim", "strong", "good", "bad", "warn", "accent",
+    "black", "red", "green", "yellow", "blue", "magenta", "cyan", "white",
+    "bright-black", "bright-red", "bright-green", "bright-yellow",
+    "bright-blue", "bright-magenta", "bright-cyan", "bright-white",
+]  # fmt: skip
 #: How text may look; the colors are the theme's.
-LOOKS: Final[tuple[Look, ...]] = ("dim", "strong", "good", "bad", "warn", "accent")
+LOOKS: Final[tuple[Look, ...]] = get_args(Look)[1:]
+#: The colors of runs, as the terminal has them.
+_COLORS: Final = LOOKS[LOOKS.index("black") :]
 LOOK_CLASSES: Final = frozenset(f"look--{look}" for look in LOOKS)
 LOOK_CSS: Final = """
     & > .look--dim { text-style: dim; }
@@ -28,7 +35,12 @@ LOOK_CSS: Final = """
     & > .look--bad { color: $text-error; text-style: bold; }
     & > .look--warn { color: $text-warning; }
     & > .look--accent { color: $text-accent; }
-"""
+""" + "".join(f"    & > .look--{color} {{ color: ansi_{color.replace('-', '_')}; }}\n" for color in _COLORS)
+
+
+def look_of(color: str | None) -> Look:
+    """Return the look of a run's color; plain for one that is not known."""
+    return next((each for each in _COLORS if each == color), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ async def test_an_orchestrator_is_refused_what_it_may_not(home: House) -> None:
 async def test_what_an_agent_reports_while_muster_is_away_is_told_once_when_it_is_back(home: House) -> None:
     async with home.open():
         ana = await home.launch("ana0")
-        home.say(f"[[wait: away]] {order('report', text='All is done.')} [[say: told]]", ana)
+        home.say('[[wait: away]] [[tool: report {"text": "All is done."}]] [[say: told]]', ana)
         await home.chat.until(lambda: of_kind(home, "ana0", TurnStarted), limit=30)
     home.models.release("away")
     await home.chat.until(lambda: of_kind(home, "ana0", ToolAsked), limit=60)

@@ -9,6 +9,7 @@ from bot.interfaces.web.views import PAGE, NoSuchView, page_of, view_of, view_wi
 from bot.read_models.documents import Document
 from bot.read_models.fleet import FleetAgent, FleetModel
 from bot.read_models.provenance import Provenance
+from bot.read_models.runs import RunLine, RunsModel
 from tests.bot.interfaces.web.test_hostile import templates, visitor
 
 
@@ -61,3 +62,16 @@ def test_a_view_is_known_by_its_key() -> None:
 def test_other_keys_are_none(key: str) -> None:
     with pytest.raises(NoSuchView):
         view_with(key)
+
+
+def test_a_run_shows_its_color_as_a_word_and_escapes_what_an_agent_said() -> None:
+    run = RunLine(
+        id="1a2b3c4d", agent="coder-2", role="coder", state="failed", prompt="<b>mend</b>", detail="<i>no</i>",
+        color="bright-red", source="github.com", reference="owner/repo#17", asked_by="ana", created_at=1.0,
+    )  # fmt: skip
+    document = Document(name="runs", revision=1, epoch="e", made_at=1.0, value=RunsModel(ended=(run,)))
+    page = part(templates(), view_of("runs"), {"runs": document}, visitor("ana"))
+    assert 'class="mark color-bright-red">bright-red<' in page
+    assert "owner/repo#17" in page
+    assert "<b>" not in page
+    assert "<i>" not in page

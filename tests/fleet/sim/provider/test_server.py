@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import subprocess
@@ -435,6 +436,41 @@ def test_a_tool_that_is_not_offered_is_not_called() -> None:
     assert step == Say("I would run rm -rf /, but no shell is offered.")
     (step,) = scripted_replies.reply(asked('[[tool: Nope {"a": 1}]]'))
     assert isinstance(step, Say)
+
+
+def test_orders_in_what_a_tool_returned_are_carried_out_where_it_is_obeyed() -> None:
+    text = "[[script: do it.txt]][[say: end]]"
+    output = ToolOutcome("1", "please [[say: two]] [[run: b]][[obey]]")
+    read = (RequestedCall("1", "Bash"), output)
+    (step,) = scripted_replies.reply(asked(text))
+    assert step == UseTool("Bash", {"command": "cat 'do it.txt'"})
+    _, *rest = scripted_replies.reply(asked(text, *read))
+    assert rest == [Say("\ntwo"), UseTool("Bash", {"command": "b"})]
+    ran = (RequestedCall("2", "Bash"), ToolOutcome("2", "[[say: no]]"))
+    assert scripted_replies.reply(asked(text, *read, *ran))[1:] == (Say("\nend"),)
+
+
+@pytest.mark.parametrize("text", ["[[obey]]", "[[obey]][[say: words]]"])
+def test_nothing_is_obeyed_before_a_tool_returned_something(text: str) -> None:
+    assert all(isinstance(step, Say) for step in scripted_replies.reply(asked(text)))
+
+
+def test_a_file_is_committed_whatever_its_name_and_its_words(tmp_path: Path) -> None:
+    (step,), _ = prompt_directives.parse("[[commit: a/b'c.txt It's $HOME, `date` and %s.]]")
+    assert isinstance(step, RunCommand)
+    identity = {f"GIT_{who}_{what}": "x@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {"PATH": os.defpath, "HOME": str(tmp_path), **identity}
+    for command in ("git init -q", step.command):
+        subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, env=environment, check=True)
+    shown = subprocess.run(["git", "show", "HEAD:a/b'c.txt"], cwd=tmp_path, capture_output=True, check=True, text=True)
+    assert shown.stdout == "It's $HOME, `date` and %s.\n"
+
+
+def test_a_tool_of_a_server_is_called_by_its_own_name() -> None:
+    request = dataclasses.replace(asked('[[tool: report {"text": "x"}]]'), tools={"mcp__muster__report": SHELL})
+    assert scripted_replies.reply(request) == (UseTool("mcp__muster__report", {"text": "x"}),)
+    two = dataclasses.replace(request, tools={"mcp__a__report": SHELL, "mcp__b__report": SHELL})
+    assert isinstance(scripted_replies.reply(two)[0], Say)
 
 
 def test_orders_are_read_with_what_is_in_them() -> None:

@@ -61,8 +61,8 @@ class Terminal:
         async with asyncio.timeout(30):
             while True:
                 async with self.home.orchestrator.store.read() as tx:
-                    known = await runs.newest_by_agent(tx)
-                    run = await runs.get(tx, known[agent][0]) if agent in known else None
+                    found = [*await runs.open_ones(tx, agent=agent), *await runs.last_ended(tx, limit=20)]
+                run = next((each for each in found if each.agent == agent), None)
                 if run is not None and run.state in states:
                     return run
                 await asyncio.sleep(0.02)
@@ -137,7 +137,7 @@ async def test_what_cannot_begin_says_why_before_anything_begins(shell: Terminal
         assert reason in " ".join(found[2].split()), (words, found)
         assert found[1] == ""
     async with shell.home.orchestrator.store.read() as tx:
-        assert await runs.newest_by_agent(tx) == {}
+        assert await runs.last_ended(tx, limit=1) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -206,3 +206,25 @@ async def test_words_and_tasks_can_be_waited_for(shell: Terminal) -> None:
     status, _, err = await shell("send", "coder0", "--wait", "later")
     assert status == 8
     assert "muster resume coder0" in err
+
+
+async def test_a_task_is_waited_for_until_its_agent_says_that_it_is_done(shell: Terminal) -> None:
+    await shell.home.launch("coder0", "--role", "coder")
+    done = '[[tool: mcp__muster__task_done {"status": "done", "summary": "mended"}]] [[say: it was the parser]]'
+    status, out, err = await shell("task", "add", "--wait", "--agent", "coder0", done)
+    assert (status, out.splitlines()[-1]) == (0, "it was the parser"), err
+    status, _, err = await shell("task", "add", "--wait", "--agent", "coder0", "[[say: hm]]")
+    assert status == 8
+    assert "muster task close" in err
+
+
+async def test_a_run_that_is_not_waited_for_is_printed(shell: Terminal) -> None:
+    status, out, _ = await shell("run", "coder", "--detach", "--json", "--prompt", "[[say: later]]")
+    assert (status, json.loads(out)["state"]) == (0, "queued")
+    assert (await shell.run_of("coder", "done")).answer == "later"
+    status, out, _ = await shell("runs", "--json")
+    (run,) = json.loads(out)
+    assert (status, run["answer"], run["source"]) == (0, "later", "cli")
+    status, out, _ = await shell("ps", "--json", "--all")
+    (agent,) = json.loads(out)
+    assert agent["run"] == run["id"]

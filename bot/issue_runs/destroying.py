@@ -1,0 +1,112 @@
+"""The end of a run: its pull request was closed, so its agent and its clone are removed.
+
+The commits stay in Muster's copy of the repository for a while. Done again, it changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from bot.issue_runs.round_state import RoundContext, work_id
+from core.crash_points import declare
+from core.errors import MusterError
+from database.queries.agents import agents, runs
+from database.queries.agents.agents import AgentRow
+from database.queries.forge import issue_runs
+from database.queries.forge.issue_runs import IssueRun
+from fleet.errors import FleetError
+from fleet.supervision import host_lifecycle
+from fleet.workspace import find, repository_refs, untrusted_files
+
+log = structlog.get_logger(__name__)
+
+END_WORK: Final = declare("issues.end_work")
+FORGET: Final = declare("issues.forget")
+DESTROY: Final = declare("issues.destroy")
+
+
+@dataclass(frozen=True, slots=True)
+class Destroying:
+    """Removes what belongs to ended runs."""
+
+    round: RoundContext
+
+    async def destroy(self, run_id: str) -> bool:
+        """End a run and remove its agent; return whether it is done.
+
+        Raises:
+            RegisterError: the register cannot be used.
+        """
+        services = self.round.services
+        async with services.store.read() as tx:
+            run = await issue_runs.get(tx, run_id)
+            row = None if run is None else await agents.get(tx, run.agent)
+            work = None if run is None else await runs.get(tx, work_id(run))
+        if run is None or run.state == "destroyed":
+            return True
+        if work is not None and work.state in runs.OPEN:
+            async with services.store.write(END_WORK) as tx:
+                await services.runs.decide(tx, work, "stopped", "Its pull request was closed.")
+            services.runs.after(work)
+        if row is None or row.thread_key == run.thread_key:
+            if row is not None and not await self._removed(run, row):
+                return False
+            if not await self._forgotten(run):
+                return False
+        now = services.clock()
+        async with services.store.write(DESTROY) as tx:
+            await issue_runs.change(tx, run.id, only=issue_runs.ALIVE, state="destroyed", active_at=now, ended_at=now)
+        log.info("round.destroyed", run=run.id, agent=run.agent)
+        return True
+
+    async def _removed(self, run: IssueRun, row: AgentRow) -> bool:
+        """End the agent and delete its clone, whose commits are taken over first."""
+        services = self.round.services
+        try:
+            await services.agents.kill(row, discard=False)
+            await asyncio.to_thread(self._kept, run)
+            await asyncio.to_thread(self.round.ground(run).clone.remove, discard=True)
+        except (FleetError, OSError) as error:
+            log.warning("round.not_destroyed", run=run.id, agent=run.agent, reason=str(error))
+            return False
+        return True
+
+    async def _forgotten(self, run: IssueRun) -> bool:
+        """Delete the agent from the register, and then its private folder."""
+        services = self.round.services
+        async with services.store.write(FORGET) as tx:
+            await agents.forget(tx, run.agent)
+        folder = services.paths.agent_folder(run.agent)
+        gone = await services.agents.dismiss(run.agent)
+        if not gone or not await asyncio.to_thread(_deleted, folder):
+            log.warning("round.folder_not_deleted", run=run.id, folder=str(folder))
+            return False
+        return True
+
+    def _kept(self, run: IssueRun) -> None:
+        """Keep the agent's commits under a name of Muster's own in its copy of the repository."""
+        clone = self.round.ground(run).clone
+        if clone.record() is not None and clone.place.exists():
+            clone.fetch()
+
+    def forget_commits(self, run: IssueRun) -> None:
+        """Let go of the commits of a run that ended long ago. Blocking."""
+        repository = find(self.round.ground(run).mirror.place)
+        if repository is None:
+            return
+        for name in (repository_refs.kept(run.agent), f"refs/heads/muster/{run.agent}"):
+            at = repository_refs.commit(repository, name)
+            if at is not None:
+                try:
+                    repository_refs.forget(repository, name, at)
+                except MusterError as error:
+                    log.warning("round.commits_stay", run=run.id, reason=str(error))
+
+
+def _deleted(folder: Path) -> bool:
+    return not folder.exists() or (not host_lifecycle.is_running(folder) and untrusted_files.delete(folder))

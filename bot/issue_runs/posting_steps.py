@@ -1,0 +1,151 @@
+"""The steps *propose* and *record*: what stands at the forge after a round.
+
+Both look first for what an earlier try left there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.issue_runs import run_record
+from bot.issue_runs.round_state import DONE, RoundContext, issue_of, marker_key
+from core.errors import MusterError
+from core.signing.signing_key import SigningKey
+from database.queries.forge import issue_runs
+from database.queries.forge.issue_runs import ACTIVE, IssueRun
+from fleet.workspace import find
+from fleet.workspace.sandboxed_git import Done
+from forge.cleaning.markdown import clean_line
+from forge.model.references import IssueReference, RepositoryName
+from forge.model.values import PullRequest
+from forge.provenance import git_notes, markers
+from forge.provenance.notes import note_line
+from forge.provenance.posts import compose
+from forge.provenance.record import ProvenanceRecord
+from forge.runs.order_book import Acted
+from forge.runs.round import RoundStep
+
+#: Characters of a pull request's title.
+_LONGEST_TITLE: Final = 200
+#: What git does at the forge, with its token. Everything else is done here without it.
+_REMOTE: Final = ("ls-remote", "fetch", "push")
+
+_log = structlog.get_logger("forge.posts")
+
+
+@dataclass(frozen=True, slots=True)
+class ProposeStep:
+    """Opens the pull request of a run, or says that it is ready."""
+
+    round: RoundContext
+
+    async def act(self, run: IssueRun) -> Acted:
+        """Do the step.
+
+        Raises:
+            ForgeError: the forge does not respond, or says no.
+            RegisterError: the register cannot be used.
+        """
+        link = self.round.link
+        assert run.branch is not None
+        name = RepositoryName.parse(run.repository)
+        pull = await link.client.pull_request_of(name, run.branch)
+        if pull is None or (not pull.is_open and pull.number != run.pull_request):
+            pull = await self._open(run, name)
+        elif pull.is_open and pull.is_draft and run.signal is not None:
+            await link.client.mark_ready(IssueReference(name, pull.number))
+        opened = pull
+        state = "open" if opened.is_open else "merged" if opened.is_merged else "closed"
+
+        async def also(tx: AsyncConnection) -> None:
+            values = {"pull_request": opened.number, "pull_url": opened.url, "pull_state": state}
+            await issue_runs.change(tx, run.id, only=ACTIVE, active_at=self.round.services.clock(), **values)
+
+        return Acted(DONE, also)
+
+    async def _open(self, run: IssueRun, name: RepositoryName) -> PullRequest:
+        link = self.round.link
+        words, record = await _made(self.round, run)
+        body = compose(
+            words,
+            record,
+            key=marker_key(run, RoundStep.PROPOSE),
+            secret=link.marker_secret,
+            ours=f"Closes #{run.number}",
+        )
+        account = (await link.whoami()).account.login
+        assert run.branch is not None
+        assert run.base_branch is not None
+        return await link.client.open_pull_request(
+            name,
+            title=clean_line(run.title, _LONGEST_TITLE) or f"Issue {run.number}",
+            body=body,
+            head_branch=run.branch,
+            head_owner=account if link.settings.pushes.fork else None,
+            base_branch=run.base_branch,
+            draft=run.signal is None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStep:
+    """Posts how the work was made: as a comment, and signed in the notes of the commit."""
+
+    round: RoundContext
+    signing_key: Path
+
+    async def act(self, run: IssueRun) -> Acted:
+        """Do the step.
+
+        Raises:
+            ForgeError: the forge does not respond, or says no.
+            RegisterError: the register cannot be used.
+        """
+        link = self.round.link
+        name = RepositoryName.parse(run.repository)
+        where = issue_of(run) if run.pull_request is None else IssueReference(name, run.pull_request)
+        key = marker_key(run, RoundStep.RECORD)
+        words, record = await _made(self.round, run)
+        ours = (await link.whoami()).account.id
+        if markers.find(await link.client.read_comments(where), key, link.marker_secret, ours) is None:
+            # What the description says already is not said twice.
+            said = words if run.round > 1 else ""
+            await link.client.post_comment(where, compose(said, record, key=key, secret=link.marker_secret))
+        if run.pushed_sha is not None:
+            await asyncio.to_thread(self._note, run, run.pushed_sha, record)
+        return Acted(DONE)
+
+    def _note(self, run: IssueRun, commit: str, record: ProvenanceRecord) -> None:
+        """Sign the record in the notes of the commit. The comment has it too, so a failure is only logged."""
+        ground = self.round.ground(run)
+        remote = ground.remote()
+
+        def run_git(git_dir: Path, words: Sequence[str]) -> Done:
+            return remote.run(*words, git_dir=git_dir) if words[0] in _REMOTE else git_notes.run_local(git_dir, words)
+
+        try:
+            repository = find(ground.mirror.place)
+            if repository is not None:
+                line = note_line(record, commit, SigningKey.at(self.signing_key))
+                git_notes.publish(repository, remote.url, commit, line, run=run_git)
+        except MusterError as error:
+            _log.warning("forge.record_not_noted", run=run.id, reason=remote.cleaned(str(error)))
+
+
+async def _made(round_: RoundContext, run: IssueRun) -> tuple[str, ProvenanceRecord]:
+    """Return the agent's words about a round, and its record."""
+    services = round_.services
+    async with services.store.read() as tx:
+        work = await round_.work_of(tx, run)
+    gathered = await run_record.gather(services, run, work, names=round_.link.settings.names)
+    words = "" if run.signal is None else str(run.signal.get("summary", ""))
+    if not words and gathered.work is not None:
+        words = gathered.work.answer or ""
+    return services.redact(words), run_record.record_of(gathered)

@@ -1,0 +1,74 @@
+"""When a run that waits goes on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bot.config.forge.settings import WakesBlock
+from database.queries.forge.issue_runs import IssueRun, IssueWake
+
+DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class NextRound:
+    """What becomes of a run that is frozen or failed."""
+
+    begins: bool = False
+    refusal: str | None = None
+    """Why its agent is not woken, although somebody wants it; a person is asked."""
+    only_publishes: bool = False
+    """Its agent has nothing to do: what there is, is to be published again."""
+
+
+def next_round(
+    run: IssueRun, wakes: Sequence[IssueWake], limits: WakesBlock, now: float, *, allowed: bool
+) -> NextRound:
+    """Return whether a new round of a run begins.
+
+    Args:
+        run: a run that is frozen or failed.
+        wakes: all reasons why it went on or is to go on.
+        limits: how often agents are woken.
+        now: seconds since the epoch.
+        allowed: a person said that this round may begin, whatever the limits say.
+    """
+    waiting = [wake for wake in wakes if wake.round is None and wake.is_member]
+    kinds = {wake.kind for wake in waiting}
+    if "mend" in kinds or "retry" in kinds:
+        return NextRound(begins=True, only_publishes=kinds == {"retry"})
+    if run.state == "failed":
+        # A check says nothing new about a run for which a person has to decide.
+        kinds -= {"checks"}
+    if not kinds:
+        return NextRound()
+    if allowed:
+        return NextRound(begins=True)
+    refusals = [_comments(wakes, limits, now)] if "comment" in kinds else []
+    if "checks" in kinds:
+        refusals.append(_checks(wakes, limits))
+    if None in refusals:
+        return NextRound(begins=True)
+    return NextRound(refusal=refusals[0])
+
+
+def _comments(wakes: Sequence[IssueWake], limits: WakesBlock, now: float) -> str | None:
+    rounds: dict[int, float] = {}
+    for wake in wakes:
+        if wake.round is not None and wake.kind == "comment" and wake.is_member:
+            rounds[wake.round] = max(wake.at, rounds.get(wake.round, 0.0))
+    if len(rounds) >= limits.per_run:
+        return f"Comments have woken it {len(rounds)} times, and {limits.per_run} are allowed for a run."
+    today = sum(at > now - DAY_S for at in rounds.values())
+    if today >= limits.per_day:
+        return f"Comments have woken it {today} times in 24 hours, and {limits.per_day} are allowed."
+    return None
+
+
+def _checks(wakes: Sequence[IssueWake], limits: WakesBlock) -> str | None:
+    rounds = {wake.round for wake in wakes if wake.round is not None and wake.kind == "checks"}
+    if len(rounds) >= limits.failed_checks:
+        return f"Failed checks have woken it {len(rounds)} times, and {limits.failed_checks} are allowed for a run."
+    return None

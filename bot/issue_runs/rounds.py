@@ -1,0 +1,351 @@
+"""The rounds of issue runs: which of them begin, who acts on their orders, and what ends them.
+
+Everything that must survive is in the register. A round begins in one transaction, which takes what it was woken by.
+Its workflow orders one step after the other, and may be begun again under the same id: orders that are done have their
+outcomes. So the workflows' own file is made anew at each start, from the rounds that have not ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.issue_runs import settle_step, text
+from bot.issue_runs.destroying import Destroying
+from bot.issue_runs.posting_steps import ProposeStep, RecordStep
+from bot.issue_runs.publish_step import PublishStep
+from bot.issue_runs.round_choice import next_round
+from bot.issue_runs.round_state import DONE, STALE, RoundContext, order_key, place_of, thread_of
+from bot.issue_runs.settle_step import SettleStep
+from bot.issue_runs.silence import SilenceWatch
+from bot.issue_runs.work_step import WorkStep
+from core.async_waits import set_within
+from core.crash_points import declare
+from core.errors import RegisterError, is_away
+from database.queries.agents import agents
+from database.queries.agents.runs import AgentRun
+from database.queries.chat import questions
+from database.queries.chat.questions import Question
+from database.queries.forge import forge_orders, issue_runs
+from database.queries.forge.forge_orders import ForgeOrder
+from database.queries.forge.issue_runs import ACTIVE, IssueRun
+from forge.model.errors import ForgeAway, ForgeError
+from forge.runs.order_book import Act, ActAgain, Acted, OrderBook
+from forge.runs.round import RoundStep
+
+log = structlog.get_logger(__name__)
+
+BEGIN: Final = declare("issues.begin")
+TELL: Final = declare("issues.tell")
+ORDER: Final = declare("issues.order")
+
+#: The kind of orders to tidy up. The name stands in registers, so it stays.
+DESTROY: Final = "destroy"
+_DESTROY_AGAIN_S: Final = 30.0
+
+#: Seconds between two looks, if nothing wakes it.
+LOOK_EVERY_S: Final = 30.0
+#: The minimum time between two looks; seconds.
+_LEAST_S: Final = 0.05
+
+
+class WorkflowEngine(Protocol):
+    """Plays rounds (`forge.runs.engine.RoundEngine`)."""
+
+    async def start(self) -> None:
+        """Launch it."""
+
+    async def begin(self, run: str, number: int) -> None:
+        """Begin a round, unless it has begun."""
+
+    async def stop(self) -> None:
+        """End it; nothing of a round is lost."""
+
+
+#: Makes the engine for a way to place orders. It is called once, and may raise ImportError.
+MakeEngine = Callable[[Callable[[str, int, RoundStep], Coroutine[Any, Any, str]]], WorkflowEngine]
+
+
+@dataclass(slots=True)
+class Rounds:
+    """Plays rounds (`bot.issue_runs.ports.RoundsPort`)."""
+
+    round: RoundContext
+    publish: PublishStep
+    record: RecordStep
+    make_engine: MakeEngine
+    other: Act
+    """Acts on orders that are no steps of rounds."""
+    book: OrderBook = field(init=False)
+    _engine: WorkflowEngine | None = None
+    _due: asyncio.Event = field(default_factory=asyncio.Event)
+    _begun: set[tuple[str, int]] = field(default_factory=set)
+    _silence: SilenceWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        services = self.round.services
+        self.book = OrderBook(services.store, self.act, services.clock)
+        self._silence = SilenceWatch(self.round)
+        services.runs.on_ended.append(self._work_ended)
+        services.questions.on(settle_step.REFUSED, self._decided, self._after_decision)
+        services.questions.on(settle_step.USED_UP, self._may_go_on, self._after_decision)
+
+    # --- the port -----------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look soon for runs that can begin, and for rounds that are due."""
+        self._due.set()
+
+    def look_again(self, run_id: str) -> None:
+        """Look again at the open order of a run: its agent signalled or ended, or a person decided."""
+        for begun, number in self._begun:
+            if begun == run_id:
+                for step in RoundStep:
+                    self.book.wake(order_key(run_id, number, step))
+        self.wake()
+
+    async def destroy(self, run_id: str) -> None:
+        """Order that what is left of a run is tidied up: its pull request was merged or closed.
+
+        Return when the order is durable. It may be called again until the run is destroyed.
+
+        Raises:
+            RegisterError: the register cannot be written.
+        """
+        now = self.round.services.clock()
+        async with self.round.services.store.write(ORDER) as tx:
+            earlier = [each for each in await forge_orders.of_run(tx, run_id) if each.kind == DESTROY]
+            if not any(each.state == "open" for each in earlier):
+                # After a run was reopened, it can be closed once more.
+                key = f"{run_id}/{DESTROY}/{len(earlier) + 1}"
+                order = ForgeOrder(key=key, run=run_id, kind=DESTROY, input={}, try_at=now, created_at=now)
+                await forge_orders.add(tx, order)
+            keys = [each.key for each in await forge_orders.of_run(tx, run_id) if each.kind == DESTROY]
+        for key in keys:
+            self.book.wake(key)
+
+    async def reopen(self, run_id: str) -> None:
+        """Have a destroyed run go on when somebody asks for more: its pull request was reopened.
+
+        Raises:
+            RegisterError: the register cannot be written.
+        """
+        values = {"state": "frozen", "ended_at": None, "active_at": self.round.services.clock()}
+        async with self.round.services.store.write(ORDER) as tx:
+            await issue_runs.change(tx, run_id, only=["destroyed"], **values)
+        self.wake()
+
+    async def forget_commits(self) -> None:
+        """Let go of the commits of runs that ended before the time in muster.yaml.
+
+        Raises:
+            RegisterError: the register cannot be read.
+        """
+        before = self.round.services.clock() - self.round.link.settings.keep_commits
+        async with self.round.services.store.read() as tx:
+            over = await issue_runs.in_states(tx, ["destroyed"])
+        for run in over:
+            if run.forge == self.round.link.host and (run.ended_at or 0.0) < before:
+                await asyncio.to_thread(Destroying(self.round).forget_commits, run)
+
+    def _work_ended(self, work: AgentRun) -> None:
+        run_id, _, number = work.id.rpartition("-")
+        if work.source == self.round.link.host and number.isdecimal():
+            self.book.wake(order_key(run_id, int(number), RoundStep.WORK))
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Launch the workflows. Without their library nothing is begun, and `trouble` says how to install it."""
+        link = self.round.link
+        try:
+            self._engine = self.make_engine(self._place)
+        except ImportError as error:
+            link.trouble["rounds"] = (
+                f"Issue runs need the extra `forge`, and {error.name or 'a part of it'} is not installed. Install it "
+                "with `uv tool install 'muster-fleet[forge]'` or `pip install 'muster-fleet[forge]'`, and restart "
+                "Muster. Until then no run begins."
+            )
+            log.warning("rounds.no_engine", missing=error.name)
+            return
+        await self._engine.start()
+
+    async def stop(self) -> None:
+        """End the workflows."""
+        engine, self._engine = self._engine, None
+        self._begun.clear()
+        if engine is not None:
+            await engine.stop()
+
+    async def run(self) -> None:
+        """Begin rounds and act on their orders, until cancelled."""
+        if self._engine is None:
+            await asyncio.get_running_loop().create_future()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.book.run(), name="forge orders")
+            while True:
+                self._due.clear()
+                try:
+                    await self.look()
+                except RegisterError as error:
+                    log.info("rounds.not_looked_at", reason=str(error))
+                    await self.round.services.store.rest(1.0)
+                except Exception as error:
+                    if not is_away(error):
+                        log.exception("rounds.failed")
+                await asyncio.sleep(_LEAST_S)
+                await set_within(self._due, LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """Begin what can begin, and end what is silent.
+
+        Raises:
+            RegisterError: the register cannot be used.
+        """
+        services, host = self.round.services, self.round.link.host
+        async with services.store.read() as tx:
+            active = [run for run in await issue_runs.in_states(tx, ACTIVE) if run.forge == host]
+            woken = await issue_runs.woken(tx)
+            waiting = await issue_runs.in_states(tx, ["queued", "frozen", "failed"])
+        for run in active:
+            await self._play(run.id, run.round)
+            await self._silence.look(run)
+        for run in waiting:
+            if run.forge == host and (run.state == "queued" or run.id in woken):
+                await self._begin(run)
+
+    async def _begin(self, run: IssueRun) -> None:
+        """Begin the first round of a run, or its next one, if there is room and a reason."""
+        number = run.round if run.state == "queued" else run.round + 1
+
+        async def act(tx: AsyncConnection) -> bool:
+            current = await issue_runs.get(tx, run.id)
+            if current is None or (current.state, current.round) != (run.state, run.round):
+                return False
+            if run.state != "queued":
+                values = await self._next(tx, current)
+                if values is None:
+                    return False
+            else:
+                values = {}
+            if await issue_runs.count(tx, ACTIVE) >= self.round.link.settings.runs:
+                return False
+            if run.state != "queued":
+                await issue_runs.take_wakes(tx, run.id, number)
+            begun = {"state": "running", "round": number, "detail": None, "active_at": self.round.services.clock()}
+            return await issue_runs.change(tx, run.id, only=[run.state], **begun, **values)
+
+        if await self.round.services.store.transact(BEGIN, act):
+            log.info("round.begun", run=run.id, round=number)
+            await self._play(run.id, number)
+        self.round.services.delivery.wake()
+
+    async def _next(self, tx: AsyncConnection, run: IssueRun) -> dict[str, object] | None:
+        """Return what of a run changes with its next round; None: it does not begin."""
+        services = self.round.services
+        wakes = await issue_runs.wakes(tx, run.id)
+        cause = f"{run.id}/{run.round}"
+        asked = await questions.get(tx, _question_id(cause))
+        allowed = asked is not None and asked.answer == settle_step.GO_ON.word
+        found = next_round(run, wakes, self.round.link.settings.wakes, services.clock(), allowed=allowed)
+        if found.begins:
+            kept = {} if found.only_publishes else {"signal": None}
+            return {"findings": None, **kept}
+        if found.refusal is not None and asked is None:
+            row = await agents.get(tx, run.agent)
+            await services.questions.ask(
+                tx,
+                row,
+                kind=settle_step.USED_UP,
+                cause=cause,
+                text=text.used_up(run, found.refusal),
+                choices=(settle_step.GO_ON,),
+                place=thread_of(run),
+            )
+        return None
+
+    async def _play(self, run_id: str, number: int) -> None:
+        if self._engine is not None and (run_id, number) not in self._begun:
+            await self._engine.begin(run_id, number)
+            self._begun.add((run_id, number))
+
+    async def _place(self, run_id: str, number: int, step: RoundStep) -> str:
+        return await self.book.place(order_key(run_id, number, step), run_id, step.value)
+
+    # --- orders -------------------------------------------------------------------------------------------------
+
+    async def act(self, order: ForgeOrder) -> Acted | ActAgain:
+        """Do what was ordered, or find it done.
+
+        Raises:
+            ForgeAway: the forge does not respond.
+            RegisterError: the register cannot be used.
+        """
+        if order.kind == DESTROY:
+            done = await Destroying(self.round).destroy(order.run)
+            self.look_again(order.run)
+            return Acted(DONE) if done else ActAgain("Its agent is not gone yet.", _DESTROY_AGAIN_S)
+        if order.kind not in set(RoundStep):
+            return await self.other(order)
+        run_id, number, step = place_of(order.key)
+        async with self.round.services.store.read() as tx:
+            run = await issue_runs.get(tx, run_id)
+        if run is None or run.round != number or run.state not in ACTIVE:
+            return Acted(STALE.get(step, DONE))
+        try:
+            acted = await self._act(run, step)
+        except ForgeAway:
+            raise
+        except ForgeError as error:
+            await self._tell(run, step, str(error))
+            return ActAgain(str(error))
+        if isinstance(acted, Acted) and step is RoundStep.SETTLE:
+            self._begun.discard((run_id, number))
+            self.wake()
+        self.round.services.delivery.wake()
+        return acted
+
+    async def _act(self, run: IssueRun, step: RoundStep) -> Acted | ActAgain:
+        match step:
+            case RoundStep.WORK:
+                return await WorkStep(self.round).act(run)
+            case RoundStep.PUBLISH:
+                return await self.publish.act(run)
+            case RoundStep.PROPOSE:
+                return await ProposeStep(self.round).act(run)
+            case RoundStep.RECORD:
+                return await self.record.act(run)
+            case RoundStep.SETTLE:
+                return await SettleStep(self.round).act(run)
+
+    async def _tell(self, run: IssueRun, step: RoundStep, why: str) -> None:
+        """Say once in the run's thread that the forge refuses a step."""
+        services = self.round.services
+        async with services.store.write(TELL) as tx:
+            await issue_runs.change(tx, run.id, only=ACTIVE, detail=why)
+            await self.round.tell(
+                tx, run, f"{run.round}/{step.value}/refused", text.forge_refused(run, why, services.redact)
+            )
+        services.delivery.wake()
+
+    # --- decisions ----------------------------------------------------------------------------------------------
+
+    async def _decided(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
+        return await settle_step.decided(tx, question, word, by=by, now=self.round.services.clock())
+
+    async def _may_go_on(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
+        return f"{by} lets it go on."
+
+    async def _after_decision(self, question: Question, word: str) -> None:
+        self.wake()
+
+
+def _question_id(cause: str) -> str:
+    """Return the id that `bot.approvals.questions` gives the question whether agents may be woken again."""
+    return hashlib.blake2s(f"{settle_step.USED_UP}/{cause}".encode(), digest_size=10).hexdigest()[:8]

@@ -1,0 +1,116 @@
+"""The step *settle*: a round is over, and people are told, or asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.approvals.questions import QuestionChoice
+from bot.issue_runs import text
+from bot.issue_runs.round_state import DONE, RoundContext, order_key, thread_of
+from bot.text.errors import UserError
+from core.crash_points import declare
+from database.queries.agents import agents
+from database.queries.agents.runs import AgentRun
+from database.queries.chat.questions import Question
+from database.queries.forge import forge_orders, issue_runs
+from database.queries.forge.forge_orders import ForgeOrder
+from database.queries.forge.issue_runs import ACTIVE, IssueRun, IssueWake
+from forge.runs.order_book import Acted
+from forge.runs.round import PublishResult, RoundStep, WorkResult
+
+ASK: Final = declare("issues.ask")
+
+#: The kinds of questions about runs.
+REFUSED: Final = "issue run"
+USED_UP: Final = "issue wakes"
+_MEND: Final = QuestionChoice("✏️", "mend", "have the agent mend it")
+_RETRY: Final = QuestionChoice("🔁", "retry", "try again with what there is")
+GO_ON: Final = QuestionChoice("▶️", "go", "go on")
+
+
+@dataclass(frozen=True, slots=True)
+class SettleStep:
+    """Ends a round."""
+
+    round: RoundContext
+
+    async def act(self, run: IssueRun) -> Acted:
+        """Do the step.
+
+        Raises:
+            RegisterError: the register cannot be used.
+        """
+        services = self.round.services
+        async with services.store.read() as tx:
+            work = await self.round.work_of(tx, run)
+            worked = _outcome(await forge_orders.get(tx, order_key(run.id, run.round, RoundStep.WORK)))
+            published = _outcome(await forge_orders.get(tx, order_key(run.id, run.round, RoundStep.PUBLISH)))
+        waits = worked not in (WorkResult.SIGNALLED, WorkResult.SILENT) or published in (None, PublishResult.REFUSED)
+
+        async def also(tx: AsyncConnection) -> None:
+            state = "failed" if waits else "frozen"
+            why = self._why(run, worked) if waits else None
+            now = services.clock()
+            if not await issue_runs.change(tx, run.id, only=ACTIVE, state=state, detail=why, active_at=now):
+                return
+            if published == PublishResult.REFUSED and run.findings:
+                await self._ask(tx, run, work)
+            elif why is not None:
+                words = text.failed(run, work, why, services.redact)
+                await self.round.tell(tx, run, f"{run.round}/settled", words)
+            else:
+                await self.round.tell(tx, run, f"{run.round}/settled", text.settled(run, work, services.redact))
+
+        return Acted(DONE, also)
+
+    def _why(self, run: IssueRun, worked: str | None) -> str:
+        if run.findings:
+            return text.sentence_of(run.findings[0])
+        return run.detail or f"Its agent's work ended: {worked or 'not begun'}."
+
+    async def _ask(self, tx: AsyncConnection, run: IssueRun, work: AgentRun | None) -> None:
+        services = self.round.services
+        row = await agents.get(tx, run.agent)
+        words = text.refused(run, work, services.redact)
+        if row is None:
+            await self.round.tell(tx, run, f"{run.round}/settled", words)
+            return
+        await services.questions.ask(
+            tx,
+            row,
+            kind=REFUSED,
+            cause=f"{run.id}/{run.round}",
+            text=words,
+            choices=(_MEND, _RETRY),
+            place=thread_of(run),
+        )
+
+
+async def decided(tx: AsyncConnection, question: Question, word: str, *, by: str, now: float) -> str:
+    """Take an answer to such a question: it is a reason to go on.
+
+    Raises:
+        UserError: the run does not wait for it any more.
+    """
+    run = await issue_runs.of_agent(tx, question.agent)
+    if run is None or run.state != "failed":
+        raise UserError("This run does not wait for a decision now; nothing was changed.", code="issue.not_waiting")
+    mends = word == _MEND.word
+    wake = IssueWake(
+        run=run.id,
+        cause=f"{word}/{question.id}",
+        kind="mend" if mends else "retry",
+        author=by,
+        is_member=True,
+        text=text.for_agent(run.findings or ()) if mends else "",
+        at=now,
+    )
+    await issue_runs.add_wake(tx, wake)
+    return f"{by} has its agent mend it." if mends else f"{by} has it tried again."
+
+
+def _outcome(order: ForgeOrder | None) -> str | None:
+    return None if order is None or order.outcome is None else str(order.outcome["is"])

@@ -1,0 +1,87 @@
+"""What people read about issue runs in chat. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from bot.commands.syntax import command_line
+from bot.text import markdown
+from budget import amounts
+from database.queries.agents.runs import AgentRun
+from database.queries.forge.issue_runs import IssueRun
+
+#: Findings that are listed in one message.
+_LISTED: Final = 10
+
+Redact = Callable[[str], str]
+
+
+def reference(run: IssueRun) -> str:
+    """Return the issue's name, as code: chat systems would make links of it."""
+    return markdown.code(f"{run.repository}#{run.number}")
+
+
+def settled(run: IssueRun, work: AgentRun | None, redact: Redact) -> str:
+    """Return the report about a round that ended with a pull request, or with nothing new."""
+    where = f"pull request {run.pull_request}" if run.pull_request is not None else "no pull request yet"
+    link = f": {run.pull_url}" if run.pull_url else ""
+    signal = "" if run.signal is not None else " Its agent did not signal, so the work may be incomplete."
+    summary = ""
+    if run.signal is not None:
+        summary = f"\n\n{markdown.shown(redact(str(run.signal.get('summary', ''))[:1000]))}"
+    return f"🔀 {reference(run)} has {where}{link}.{_cost(work)}{signal}{summary}".rstrip()
+
+
+def failed(run: IssueRun, work: AgentRun | None, why: str, redact: Redact) -> str:
+    """Return the report about a round for which a person has to decide."""
+    retry = command_line(f"runs retry {run.id}")
+    shown = markdown.gist(why, redact, 500).rstrip(".")
+    return f"✖ {reference(run)} waits for you: {shown}.{_cost(work)} {retry} goes on."
+
+
+def refused(run: IssueRun, work: AgentRun | None, redact: Redact) -> str:
+    """Return the question about commits that were not pushed."""
+    findings = run.findings or ()
+    lines = [f"- {markdown.gist(sentence_of(each), redact, 500)}" for each in findings[:_LISTED]]
+    if len(findings) > _LISTED:
+        lines.append(f"- … and {len(findings) - _LISTED} more")
+    marks = list(dict.fromkeys(str(each["mark"]) for each in findings if each.get("mark")))
+    allow = ""
+    if marks:
+        shown = command_line(f"runs allow {run.id} {marks[0]}")
+        allow = f"\n\nIf something is no secret, {shown} allows it (marks: {', '.join(map(markdown.code, marks))})."
+    return f"🛑 The commits for {reference(run)} were not pushed.{_cost(work)}\n\n" + "\n".join(lines) + allow
+
+
+def used_up(run: IssueRun, refusal: str) -> str:
+    """Return the question about a run that somebody wants to go on, but that was woken as often as it may be."""
+    return f"⏸ Somebody wants {reference(run)} to go on. {refusal} What was said waits, and nothing is lost."
+
+
+def for_agent(findings: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the agent is told to mend."""
+    return "\n".join(f"- {sentence_of(each)}" for each in findings)
+
+
+def sentence_of(finding: Mapping[str, Any]) -> str:
+    """Return what was found, and where."""
+    commit, path, line = finding.get("commit"), finding.get("path"), finding.get("line")
+    place = "" if path is None else f"{path!a}" + ("" if line is None else f", line {line}")
+    within = "" if commit is None else f"in commit {commit[:12]}"
+    where = ", ".join(filter(None, (place, within)))
+    return f"{finding['sentence']}" + (f" ({where})" if where else "")
+
+
+def _cost(work: AgentRun | None) -> str:
+    if work is None or work.tokens is None:
+        return ""
+    usd = "" if work.usd is None else f", {amounts.amount(work.usd, 'usd')}"
+    return f" It used {amounts.amount(work.tokens, 'tokens')}{usd}."
+
+
+def forge_refused(run: IssueRun, why: str, redact: Redact) -> str:
+    """Return the report that the forge does not take what a round is to leave there."""
+    return (
+        f"⚠️ The forge does not take what {reference(run)} needs: {markdown.gist(why, redact, 500)} It is tried again."
+    )

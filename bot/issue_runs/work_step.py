@@ -1,0 +1,188 @@
+"""The step *work*: the agent of a run gets a prompt, and its turn is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.issue_runs import prompts
+from bot.issue_runs.round_state import RoundContext, order_key, work_id
+from bot.runs import beginning
+from bot.runs.model import RunSettings
+from core.crash_points import declare
+from database.queries.agents import agents, runs, tool_calls
+from database.queries.agents.agents import AgentRow
+from database.queries.agents.runs import AgentRun
+from database.queries.forge import forge_orders, issue_runs
+from database.queries.forge.issue_runs import IssueRun, IssueWake
+from fleet.errors import FleetError
+from fleet.sandbox.profiles import JOINS
+from forge.model.errors import ForgeAway, ForgeError
+from forge.model.references import RepositoryName
+from forge.runs.order_book import ActAgain, Acted
+from forge.runs.round import RoundStep, WorkResult
+
+NAME: Final = declare("issues.name")
+WORK: Final = declare("issues.work")
+
+_RESULTS: Final = {
+    "done": None,
+    # What the watchdog ends.
+    "timed_out": None,
+    "failed": WorkResult.FAILED,
+    "stopped": WorkResult.STOPPED,
+    "limit": WorkResult.LIMITED,
+}
+#: Seconds until a signal is dealt with that came at the end of a turn.
+_SIGNAL_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkStep:
+    """Begins the agent's work of a round, and tells its outcome."""
+
+    round: RoundContext
+
+    async def act(self, run: IssueRun) -> Acted | ActAgain:
+        """Go on with the step.
+
+        Raises:
+            ForgeAway: the forge does not respond.
+            RegisterError: the register cannot be used.
+        """
+        services = self.round.services
+        async with services.store.read() as tx:
+            work = await self.round.work_of(tx, run)
+            wakes = [wake for wake in await issue_runs.wakes(tx, run.id) if wake.round == run.round]
+            signals = work is not None and await _signals(tx, run)
+            before = await _before(tx, run) if wakes and all(wake.kind == "retry" for wake in wakes) else None
+        if work is None:
+            if before in (WorkResult.SIGNALLED, WorkResult.SILENT):
+                return Acted(_signalled(run).value)
+            return await self._begin(run, wakes)
+        if work.state in runs.OPEN:
+            return ActAgain("Its agent works.")
+        if signals:
+            return ActAgain("Its agent signals.", _SIGNAL_S)
+        return _outcome(run, work)
+
+    async def _begin(self, run: IssueRun, wakes: list[IssueWake]) -> Acted | ActAgain:
+        services = self.round.services
+        try:
+            async with services.store.read() as tx:
+                row = await agents.get(tx, run.agent)
+            resumes = run.round > 1 and row is not None and row.wanted == "frozen"
+            if row is not None and row.thread_key != run.thread_key:
+                run = await self._renamed(run)
+                row, resumes = None, False
+            run = run if resumes else await self._ground(run, row)
+        except ForgeAway:
+            raise
+        except (ForgeError, FleetError) as error:
+            return _ended(run.id, WorkResult.FAILED, str(error))
+        async with services.store.read() as tx:
+            summary = await _summary(tx, run)
+        if resumes:
+            prompt = prompts.again(run, wakes)
+        else:
+            prompt = prompts.first(run) if run.round == 1 else prompts.anew(run, wakes, summary)
+        async with services.store.write(WORK) as tx:
+            await runs.add(tx, self._work(run, prompt, resumes=resumes))
+            values = {"base_branch": run.base_branch, "base_sha": run.base_sha, "active_at": services.clock()}
+            await issue_runs.change(tx, run.id, only=["running"], **values)
+        services.runs.wake()
+        return ActAgain("Its agent works.")
+
+    async def _renamed(self, run: IssueRun) -> IssueRun:
+        """Give the run another agent: somebody launched one of this name meanwhile."""
+        services = self.round.services
+        roster = await asyncio.to_thread(services.planner.read_roster)
+        async with services.store.write(NAME) as tx:
+            name = await beginning.fresh_name(tx, run.agent, [entry.name for entry in roster.agents])
+            await issue_runs.change(tx, run.id, only=["running"], agent=name)
+        return replace(run, agent=name)
+
+    async def _ground(self, run: IssueRun, row: AgentRow | None) -> IssueRun:
+        """Make the clone of an agent that has not begun."""
+        link, ground = self.round.link, self.round.ground(run)
+        base = run.base_branch
+        if base is None:
+            base = (await link.client.repository(RepositoryName.parse(run.repository))).default_branch
+        pushed = None if run.branch is None or run.pushed_sha is None else (run.branch, run.pushed_sha)
+        sandboxed = self.round.services.planner.sandbox_kind(JOINS.join(run.sandboxes)) != "none"
+        sha = run.base_sha
+        if row is None or not ground.clone.place.exists():
+            sha = await asyncio.to_thread(ground.prepare, base, sandboxed=sandboxed, pushed=pushed)
+        return replace(run, base_branch=base, base_sha=sha)
+
+    def _work(self, run: IssueRun, prompt: str, *, resumes: bool) -> AgentRun:
+        reference = prompts.reference_of(run)
+        asked = {
+            "role": run.role,
+            "sandbox": JOINS.join(run.sandboxes),
+            "workspace": str(self.round.ground(run).mirror.place),
+        }
+        settings = RunSettings(asked={} if resumes else asked, thread=run.thread_key)
+        ident = work_id(run)
+        return AgentRun(
+            id=ident,
+            source=run.forge,
+            reference=reference if run.round == 1 else f"{reference} round {run.round}",
+            agent=run.agent,
+            role=run.role,
+            prompt=prompt,
+            settings=settings.to_json(),
+            resumes=resumes,
+            asked_by=run.picked_by if ":" in run.picked_by else f"forge:{run.picked_by}",
+            connector=run.connector,
+            room=run.room,
+            state="queued",
+            message=f"run-{ident}-prompt",
+            created_at=self.round.services.clock(),
+        )
+
+
+async def _before(tx: AsyncConnection, run: IssueRun) -> str | None:
+    """Return how the work of the round before ended; None if it was not done."""
+    order = await forge_orders.get(tx, order_key(run.id, run.round - 1, RoundStep.WORK))
+    return None if order is None or order.outcome is None else str(order.outcome["is"])
+
+
+async def _signals(tx: AsyncConnection, run: IssueRun) -> bool:
+    """Return whether the agent signalled at the end of its turn, and that was not dealt with yet."""
+    waiting = await tool_calls.open_calls(tx)
+    return any((each.agent, each.tool, each.state) == (run.agent, "signal_done", "pending") for each in waiting)
+
+
+async def _summary(tx: AsyncConnection, run: IssueRun) -> str:
+    """Return what the agent said of its work last."""
+    if run.signal is not None:
+        return str(run.signal.get("summary", ""))
+    for number in range(run.round - 1, 0, -1):
+        work = await runs.get(tx, f"{run.id}-{number}")
+        if work is not None and work.answer:
+            return work.answer
+    return ""
+
+
+def _signalled(run: IssueRun) -> WorkResult:
+    return WorkResult.SIGNALLED if run.signal is not None else WorkResult.SILENT
+
+
+def _outcome(run: IssueRun, work: AgentRun) -> Acted:
+    result = _RESULTS[work.state]
+    if result is None or (result is WorkResult.FAILED and run.signal is not None):
+        return Acted(_signalled(run).value)
+    return _ended(run.id, result, work.detail or f"Its agent's work ended: {work.state}.")
+
+
+def _ended(run_id: str, result: WorkResult, why: str) -> Acted:
+    """Return that the work ended otherwise than by the agent, with the reason for the run's row."""
+
+    async def also(tx: AsyncConnection) -> None:
+        await issue_runs.change(tx, run_id, only=issue_runs.ACTIVE, detail=why)
+
+    return Acted(result.value, also)

@@ -1,0 +1,103 @@
+"""The repository that agents' clones are made from, and the clone of one run. Everything here blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bot.issue_runs.forge_link import ForgeLink
+from database.queries.forge.issue_runs import IssueRun
+from fleet.workspace import Repository, Workspace, Workspaces, sandboxed_git
+from fleet.workspace.clone import Clone
+from forge.clients.address import ForgeAddress
+from forge.model.errors import ForgeAway
+from forge.model.references import RepositoryName
+from forge.publishing.forge_remote import ForgeRemote
+from forge.publishing.listing import CommitIdentity
+from forge.publishing.mirror import MirrorNotUpdated, RepositoryMirror
+from forge.publishing.remote_answers import PushOutcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunGround:
+    """Where the work of one run lies on this machine and at the forge."""
+
+    link: ForgeLink
+    workspaces: Workspaces
+    name: RepositoryName
+    agent: str
+
+    @classmethod
+    def of(cls, link: ForgeLink, workspaces: Workspaces, run: IssueRun) -> RunGround:
+        """Return that of a run."""
+        return cls(link=link, workspaces=workspaces, name=RepositoryName.parse(run.repository), agent=run.agent)
+
+    @property
+    def mirror(self) -> RepositoryMirror:
+        return RepositoryMirror(folder=self.link.folder, name=self.name)
+
+    @property
+    def clone(self) -> Clone:
+        return Clone(agent=self.agent, place=self.workspaces.own(self.agent), folder=self.workspaces.folder(self.agent))
+
+    @property
+    def identity(self) -> CommitIdentity:
+        """As whom the agent commits."""
+        author = self.link.settings.pushes.author
+        if author is None:
+            return CommitIdentity(name=self.agent, email=f"{self.agent}@muster.invalid")
+        name, _, email = author.rpartition(" <")
+        return CommitIdentity(name=name, email=email.removesuffix(">"))
+
+    def remote(self, owner: str | None = None) -> ForgeRemote:
+        """Return the repository at the forge, or the fork of it that `owner` has."""
+        name = self.name if owner is None else RepositoryName(owner, self.name.name)
+        address = ForgeAddress.parse(self.link.settings.address)
+        return ForgeRemote(url=address.clone_url(name), token=self.link.token)
+
+    def update(self, branch: str) -> Repository:
+        """Bring the mirror up to date.
+
+        Raises:
+            ForgeAway: the forge does not respond.
+            ForgeError: the branch cannot be fetched.
+            FleetError: the mirror cannot be used.
+        """
+        try:
+            return self.mirror.update(self.remote(), branch)
+        except MirrorNotUpdated as error:
+            if error.outcome is PushOutcome.AWAY:
+                raise ForgeAway(str(error)) from error
+            raise
+
+    def prepare(self, branch: str, *, sandboxed: bool, pushed: tuple[str, str] | None = None) -> str | None:
+        """Make the clone of an agent that has not begun; return the commit on which its work begins.
+
+        Args:
+            branch: the base.
+            sandboxed: whether the agent works in a sandbox.
+            pushed: the branch at the forge with earlier work, and its commit. The agent goes on there.
+
+        Raises:
+            ForgeError: the repository cannot be fetched.
+            FleetError: the clone cannot be made.
+        """
+        repository = self.update(branch)
+        if pushed is not None:
+            self.update(pushed[0])
+        made = self.workspaces.settle(self.agent, repository.folder, clone=None, sandboxed=sandboxed, goes_on=False)
+        who = self.identity
+        _git(made, "config", "user.name", who.name)
+        _git(made, "config", "user.email", who.email)
+        record = self.clone.record()
+        if record is None:
+            return None
+        if pushed is not None and _git(made, "rev-parse", "--verify", "HEAD") == record.base:
+            _git(made, "reset", "--quiet", "--hard", pushed[1])
+        return record.base
+
+
+def _git(made: Workspace, *arguments: str) -> str:
+    """Run git in a clone, in the sandbox: an earlier agent may have worked there."""
+    command = sandboxed_git.pinned("-C", str(made.place), *arguments)
+    inside = sandboxed_git.inside(command, readonly=made.readonly, writable=(made.place,), cwd=made.place)
+    return sandboxed_git.answer(inside, f"Setting up {made.place.name}", timeout_s=120.0)

@@ -1,0 +1,97 @@
+"""What operators decide about runs, and the end of a run."""
+
+from __future__ import annotations
+
+from tests.bot.issue_runs.forge_house import RUN, ForgeHouse
+
+PRICE = "[[commit: shop.py def price(): return 2]]"
+SECRET = "ghp_" + "Zx9" * 12
+
+
+async def test_an_operator_allows_what_is_no_secret(world: ForgeHouse) -> None:
+    async with world.home.open():
+        await world.queue(f"[[commit: key {SECRET}]] [[say: one]]")
+        failed = await world.settled()
+        assert failed.findings
+        mark = next(each["mark"] for each in failed.findings if each["mark"])
+        assert "no finding with the mark" in await world.home.ask(f"!runs allow {RUN} 0123")
+        assert "No run of an issue" in await world.home.ask(f"!runs allow fff {mark}")
+        for each in {each["mark"] for each in failed.findings}:
+            said = await world.home.ask(f"!runs allow {RUN} {each}")
+            if "counts as no secret" in said:
+                last = (await world.until(lambda run: run.state in ("frozen", "failed") and run.round > 1)).round
+        assert (await world.settled(last)).state == "frozen"
+        assert SECRET in world.changed()
+
+
+async def test_a_button_has_the_agent_mend_it(world: ForgeHouse) -> None:
+    async with world.home.open():
+        await world.queue("[[say: nothing]]")
+        await world.settled()
+        thread = await world.thread()
+        question = await world.home.heard(thread, "were not pushed")
+        asked = next(said for said in world.home.chat.messages(thread) if said.text == question)
+        world.home.chat.react(asked.event_id, "✏️", conversation=thread)
+        await world.settled(2)
+        work = await world.work(2)
+        assert work is not None
+        assert work.resumes
+        assert "The agent committed nothing" in work.prompt
+
+
+async def test_retry_repeats_what_was_stopped(world: ForgeHouse) -> None:
+    async with world.home.open():
+        await world.queue(f"{PRICE} [[wait: never]]")
+        work = await world.at_work()
+        await world.committed()
+        await world.home.ask(f"!runs stop {work.id}")
+        await world.settled()
+        assert "goes on" in await world.home.ask(f"!runs retry {work.id}")
+        again = await world.at_work(2)
+        assert "was interrupted" in again.prompt
+        settled = await world.settled(2)
+        assert settled.state == "frozen", settled
+        assert len(world.pulls()) == 1
+        assert "does not wait for a decision" in await world.home.ask(f"!runs retry {RUN}")
+
+
+async def test_a_closed_run_leaves_commits_and_can_go_on_with_a_new_agent(world: ForgeHouse) -> None:
+    async with world.home.open() as orchestrator:
+        await world.queue(f"{PRICE} [[say: the price was raised]]")
+        settled = await world.settled()
+        await orchestrator.services.rounds.destroy(RUN)
+        await orchestrator.services.rounds.destroy(RUN)
+        await world.until(lambda run: run.state == "destroyed")
+        assert await world.home.known("coder17") is None
+        assert not world.home.paths.agent_folder("coder17").exists()
+        assert not world.home.paths.workspace("coder17").exists()
+        kept = world.home.paths.repositories.rglob("*coder17*")
+        assert [path for path in kept if path.is_file()]
+
+        await orchestrator.services.rounds.reopen(RUN)
+        await world.wake_by("[[commit: more.txt more]] [[say: two]]")
+        again = await world.settled(2)
+        assert again.state == "frozen", again
+        work = await world.work(2)
+        assert work is not None
+        assert not work.resumes
+        assert "the price was raised" in work.prompt
+        assert again.pushed_sha != settled.pushed_sha
+        assert "+def price(): return 2" in world.changed()
+        assert "+more" in world.changed()
+
+
+async def test_wakes_that_are_used_up_are_asked_about_once(world: ForgeHouse) -> None:
+    text = world.home.paths.muster_yaml.read_text()
+    world.home.paths.muster_yaml.write_text(f"{text.rstrip()}\n  wakes: {{per_run: 0}}\n")
+    async with world.home.open():
+        await world.queue(f"{PRICE} [[say: one]]")
+        await world.settled()
+        await world.wake_by("[[say: two]]")
+        thread = await world.thread()
+        question = await world.home.heard(thread, "0 are allowed for a run")
+        assert (await world.run()).round == 1
+        asked = next(said for said in world.home.chat.messages(thread) if said.text == question)
+        world.home.chat.react(asked.event_id, "▶️", conversation=thread)
+        await world.settled(2)
+        assert sum("0 are allowed" in said for said in world.home.chat.texts(thread)) <= 1

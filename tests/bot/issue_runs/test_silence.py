@@ -1,0 +1,59 @@
+"""An agent of which nothing is heard is taken for lost; one that waits for somebody is not."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bot.issue_runs.silence import SilenceFacts, silent_for
+from database.queries.agents.runs import AgentRun
+from tests.bot.issue_runs.forge_house import forge_house
+
+NOON = 1_800_000_000.0
+WORK = AgentRun(
+    id="5e7a1c-1", source="forge", agent="coder17", role="coder", prompt="p", settings={}, asked_by="forge:ana",
+    connector="memory", room="room", state="running", message="m", created_at=NOON, started_at=NOON,
+)  # fmt: skip
+FACTS = SilenceFacts(work=WORK, event_at=NOON + 10, heard_at=NOON + 5, is_waiting=False)
+
+
+def test_time_counts_from_the_last_event_of_any_kind() -> None:
+    assert silent_for(FACTS, NOON + 100) == 90
+    assert silent_for(replace(FACTS, event_at=None), NOON + 100) == 95
+    assert silent_for(replace(FACTS, heard_at=NOON + 60), NOON + 100) == 40
+    assert silent_for(replace(FACTS, event_at=NOON + 500), NOON + 100) == 0
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        replace(FACTS, is_waiting=True),
+        replace(FACTS, work=None),
+        replace(FACTS, work=replace(WORK, state="queued")),
+        replace(FACTS, work=replace(WORK, ending="stopped")),
+        replace(FACTS, work=replace(WORK, state="done")),
+    ],
+)
+def test_time_in_which_it_has_nothing_to_say_does_not_count(facts: SilenceFacts) -> None:
+    assert silent_for(facts, NOON + 10_000) == 0
+
+
+async def test_what_a_silent_agent_committed_becomes_a_draft(tmp_path: Path) -> None:
+    ahead = 0.0
+    async with forge_house(tmp_path, clock=lambda: time.time() + ahead) as world, world.home.open():
+        await world.queue("[[commit: shop.py def price(): return 2]] [[wait: never]]")
+        await world.at_work()
+        await world.committed()
+        world.wake()
+        assert (await world.run()).state == "running"
+        ahead = 3600.0
+        world.wake()
+        assert (await world.settled()).state == "frozen"
+        ((item, pull),) = world.pulls()
+        assert pull.is_draft or item.title.startswith("WIP:")
+        work = await world.work()
+        assert work is not None
+        assert work.state == "timed_out"
