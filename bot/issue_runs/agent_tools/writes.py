@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs.agent_tools import decision, evidence
+from bot.issue_runs.agent_tools.operations import line_of
 from bot.issue_runs.agent_tools.pull_request_text import pull_request_text
 from bot.issue_runs.agent_tools.write_order import DONE, KINDS, WriteOrder, newest_description
 from bot.issue_runs.forge_link import ForgeLink
@@ -23,9 +24,7 @@ from database.queries.forge.issue_runs import IssueRun
 from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, MembershipUnknown
 from forge.model.references import IssueReference
 from forge.provenance import markers
-from forge.provenance.operation_lines import operation_line
 from forge.provenance.posts import compose
-from forge.provenance.record import RecordedOperation
 from forge.runs.order_book import ActAgain, Acted
 
 POST = declare("issue_write.post")
@@ -135,7 +134,7 @@ class IssueWrites:
     def _noted(
         self, write: WriteOrder, run: str, target: str, refusal: str | None
     ) -> Callable[[AsyncConnection], Awaitable[None]]:
-        line = operation_line(RecordedOperation(kind=write.operation, target=target, refusal=refusal))
+        line = line_of(write.tool, target, refusal)
 
         async def note(tx: AsyncConnection) -> None:
             await evidence.add_line(tx, run, line)
