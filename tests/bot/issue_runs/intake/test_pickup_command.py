@@ -13,7 +13,7 @@ from bot.issue_runs.services import IssueServices
 from bot.monitoring import health, health_view, metrics
 from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import IssueRun
-from tests.bot.issue_runs.forge_desk import LABEL, SHOP
+from tests.bot.issue_runs.intake.forge_desk import LABEL, SHOP
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER, House, house
 from tests.forge.forge_server.server import ForgeServer
 
