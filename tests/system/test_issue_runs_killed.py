@@ -156,3 +156,38 @@ async def test_a_round_goes_on_and_does_nothing_twice(home: ForgePremises, crash
     branches = [ref for ref in home.forge.repository(SHOP).git.refs() if ref.startswith("refs/heads/muster/")]
     assert len(branches) == 1
     assert deaths == [crash]
+
+
+@pytest.mark.parametrize(
+    "crash",
+    [
+        "forge.take_in.before",
+        "forge.take_in.after",
+        pytest.param("forge.look.before", marks=pytest.mark.slow),
+        pytest.param("forge.look.after", marks=pytest.mark.slow),
+    ],
+)
+async def test_an_issue_is_picked_up_once_and_a_refusal_posted_once(home: ForgePremises, crash: str) -> None:
+    labels = ("muster:coder",)
+    number = home.forge.add_issue(SHOP, "Raise", body="[[say: done]]", author="ana", labels=labels, assignees=("ana",))
+    wrong = home.forge.add_issue(SHOP, "Else", author="ana", labels=("muster:nobody",), assignees=("ana",))
+    host = home.forge.url.removeprefix("http://")
+    async with home.revived([crash]) as deaths:
+        await waiting.until(lambda: bool(deaths), limit=2 * LIMIT)
+        await waiting.until(lambda: bool(home.forge.item(SHOP, wrong).remarks), limit=2 * LIMIT)
+        store = await Store.open(home.paths.register_url)
+        try:
+            async with asyncio.timeout(2 * LIMIT):
+                while True:
+                    async with store.read() as tx:
+                        run = await issue_runs.of_issue(tx, host, SHOP, number)
+                        opener = None if run is None else await outbox.get(tx, run.thread_key)
+                    if opener is not None:
+                        break
+                    await asyncio.sleep(0.05)
+            async with store.read() as tx:
+                assert len(await issue_runs.newest(tx, limit=9)) == 1
+        finally:
+            await store.close()
+    assert len(home.forge.item(SHOP, wrong).remarks) == 1
+    assert deaths == [crash]
