@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
@@ -111,7 +112,9 @@ class CommandOutcomes:
         """Return the arguments in their stored form: of limited length and without secrets."""
         kept: dict[str, Any] = {}
         for name, given in arguments.items():
-            if given is None or isinstance(given, bool | int | float):
+            if isinstance(given, float) and not math.isfinite(given):
+                kept[name] = str(given)  # JSON has none, and PostgreSQL refuses it
+            elif given is None or isinstance(given, bool | int | float):
                 kept[name] = given
             else:
                 text = given if isinstance(given, str) else json.dumps(given, default=str)

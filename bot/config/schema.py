@@ -187,8 +187,8 @@ class Retention(Block):
     topics: Duration = Field(
         default=30 * 86_400.0,
         description=(
-            "How long after its end a topic is kept, with its agent and its journal. A clone with work that is nowhere "
-            "else stays."
+            "How long after its end a topic is kept, with its agent and its journal, and how long the agent of a run. "
+            "A clone with work that is nowhere else stays."
         ),
     )
 

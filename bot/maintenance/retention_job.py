@@ -47,6 +47,10 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
         paths: where the files are.
         clock: seconds since the epoch.
         files: the number of bytes to keep in each folder of chat files.
+
+    Raises:
+        RegisterError: the register cannot be used.
+        SigningKeyUnusable: the audit could not be signed; everything else was done.
     """
     now = clock()
     await retention.sweep(store, now)
@@ -69,12 +73,24 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
         (web_sessions.forget, KEEP_WEB_SESSIONS),
     ):
         await drain(store, FORGET, partial(forget, before=now - kept_s))
+    await drain(store, FORGET_ROWS, partial(usage_ledger.forget, before=now - KEEP_ROWS))
+    await sweep_files(store, (paths.outgoing, paths.incoming), before=now - KEEP_FILES, limit=files)
+    try:
+        await _sweep_audit(store, paths, now)
+    finally:
+        while await store.shrink():
+            pass
+
+
+async def _sweep_audit(store: Store, paths: Paths, now: float) -> None:
+    """Delete expired lines of the audit, and sign the newest. It comes last, so that an unusable key keeps nothing
+    else from being deleted.
+
+    Raises:
+        SigningKeyUnusable: the key cannot be used; nothing was deleted.
+    """
     signer = SigningKey.at(paths.signing_key)
     await drain(store, FORGET, partial(audit_anchors.forget, before=now - KEEP_AUDIT, signer=signer, now=now))
     async with store.write(FORGET) as tx:
         await audit_anchors.adopt(tx)
         await audit_anchors.checkpoint(tx, signer, now)
-    await drain(store, FORGET_ROWS, partial(usage_ledger.forget, before=now - KEEP_ROWS))
-    while await store.shrink():
-        pass
-    await sweep_files(store, (paths.outgoing, paths.incoming), before=now - KEEP_FILES, limit=files)

@@ -18,10 +18,12 @@ from bot.tasks import deferred_turns
 from bot.tasks.deferred_turns import TurnHold
 from bot.text.errors import UserError
 from core.crash_points import declare
+from database.queries import tasks
 from database.queries.agents import agents, runs
 from database.queries.agents.agents import AgentRow
 from database.queries.agents.runs import AgentRun
-from database.queries.chat import topics
+from database.queries.chat import approval_rules, topics
+from database.queries.spending import limits_by_command
 from fleet.roster.launch_overrides import Basis
 
 BEGIN = declare("runs.begin")
@@ -45,14 +47,31 @@ async def taken_names(tx: AsyncConnection, in_roster: Collection[str]) -> frozen
     return frozenset(known.union(in_roster, (run.agent for run in await runs.open_ones(tx))))
 
 
-async def fresh_name(tx: AsyncConnection, base: str, in_roster: Collection[str]) -> str:
-    """Return `base`, or the first name like it that no agent has or ever had as a topic's."""
+async def fresh_name(tx: AsyncConnection, services: RunServices, base: str, in_roster: Collection[str]) -> str:
+    """Return `base`, or the first name like it that a new agent can have.
+
+    No agent has it, and none ever had it as a topic's. The name of a forgotten agent is free once its folder is deleted
+    and nothing refers to it any more: no task, no approval rule and no limit.
+    """
     taken = await taken_names(tx, in_roster)
     while True:
         name = free_name(base, taken)
-        if await topics.of_agent(tx, name) is None:
+        if await topics.of_agent(tx, name) is None and not await _is_left_of(tx, services, name):
             return name
         taken |= {name}
+
+
+async def _is_left_of(tx: AsyncConnection, services: RunServices, name: str) -> bool:
+    """Return whether something is still there of a forgotten agent of this name, which another would inherit."""
+    if await runs.last_of(tx, name) is None:
+        return False
+    scope = f"agent:{name}"
+    return (
+        services.paths.agent_folder(name).exists()
+        or bool(await tasks.named(tx, name))
+        or any(rule.scope == scope for rule in await approval_rules.every(tx, services.clock()))
+        or any(limit.scope == scope for limit in await limits_by_command.every(tx))
+    )
 
 
 async def begin(services: RunServices, run: AgentRun) -> bool:
@@ -92,7 +111,7 @@ async def _launch(services: RunServices, run: AgentRun) -> bool:
         found = await agents.get(tx, run.agent)
         if not settings.of_roster and found is not None and found.thread_key != settings.thread:
             # Somebody took the name meanwhile; the next look begins with another.
-            name = await fresh_name(tx, run.agent, in_roster)
+            name = await fresh_name(tx, services, run.agent, in_roster)
             await runs.change(tx, run.id, only=["queued"], agent=name)
             return None
         if not await _started(tx, services, run):

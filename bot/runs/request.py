@@ -161,7 +161,7 @@ async def _new(ctx: Context[RunServices], target: str, name: str | None, given: 
     await check_place(ctx, base, sandbox=given.get("sandbox"), workspace=None if placed else workspace)
     async with services.store.read() as tx:
         in_roster = [each.name for each in roster.agents]
-        called = base if of_roster else await beginning.fresh_name(tx, base, in_roster)
+        called = base if of_roster else await beginning.fresh_name(tx, services, base, in_roster)
     try:
         plan = await asyncio.to_thread(services.planner.plan, called, given)
     except FleetError as error:  # nothing was begun
@@ -211,7 +211,7 @@ async def _queue(
             raise UserError(
                 f"{wanted.base} is in run {markdown.code(others[0].id)} already; nothing was begun.", code="run.open"
             )
-        agent = wanted.base if keeps else await beginning.fresh_name(tx, wanted.base, in_roster)
+        agent = wanted.base if keeps else await beginning.fresh_name(tx, services, wanted.base, in_roster)
         now = services.clock()
         run = AgentRun(
             id=run_id,

@@ -59,6 +59,8 @@ class Runs:
     _due: asyncio.Event = field(default_factory=asyncio.Event)
     _are_open: bool = True
     """Whether there may be runs that have not ended."""
+    _again_at: dict[str, float] = field(default_factory=dict)
+    """When runs are looked at again of which a step failed in a way that nobody foresaw."""
 
     def wake(self) -> None:
         """Look for runs that begin or end now."""
@@ -87,7 +89,7 @@ class Runs:
             await set_within(self._due, LOOK_EVERY_S if self._are_open else None)
 
     async def look(self) -> None:
-        """Take the next step of each run that has not ended.
+        """Take the next step of each run that has not ended. One whose step fails keeps no other from its own.
 
         Raises:
             RegisterError: the register cannot be used.
@@ -95,8 +97,21 @@ class Runs:
         async with self.services.store.read() as tx:
             found = await runs.open_ones(tx)
         self._are_open = bool(found)
+        now = self.services.clock()
+        open_ids = {run.id for run in found}
+        self._again_at = {run_id: at for run_id, at in self._again_at.items() if run_id in open_ids and at > now}
         for run in found:
-            await self._step(run)
+            if run.id in self._again_at:
+                continue
+            try:
+                await self._step(run)
+            except RegisterError:
+                raise
+            except Exception as error:
+                if is_away(error):
+                    raise
+                log.exception("run.failed", run=run.id, agent=run.agent)
+                self._again_at[run.id] = now + beginning.TRY_AGAIN_S
 
     async def _step(self, run: AgentRun) -> None:
         async with self.services.store.read() as tx:

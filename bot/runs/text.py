@@ -51,3 +51,8 @@ def begun(run: AgentRun, base: str) -> str:
     show, stop = command_line(f"runs {run.id}"), command_line(f"runs stop {run.id}")
     how = "goes on with" if run.resumes else "begins with"
     return f"Run {markdown.code(run.id)} {how} the agent {run.agent}.{other} {show} shows it, and {stop} ends it."
+
+
+def kept(why: str) -> str:
+    """Return why the agent of a run that ended long ago is not forgotten."""
+    return f"kept: {why.rstrip('.')}"[:500]

@@ -156,7 +156,9 @@ def _joined(name: str, parts: Sequence[SandboxProfile]) -> SandboxProfile:
             raise ProfileProblem(
                 name, "mounts", f"{shown.place} is {before.source} in one and {shown.source} in another."
             )
-        mounts[shown.place] = replace(shown, writable=shown.writable and before.writable)
+        writable = before.writable and all(_may_write(part, shown) for part in parts)
+        mounts[shown.place] = replace(shown, writable=shown.writable and writable)
+    _check_read_only(name, parts, mounts)
     env: dict[str, Any] = {}
     for variable, value in ((variable, value) for part in parts for variable, value in part.env.items()):
         if env.setdefault(variable, value) != value:
@@ -177,6 +179,30 @@ def _joined(name: str, parts: Sequence[SandboxProfile]) -> SandboxProfile:
             engine=_same(name, "engine", [part.engine for part in parts]),
         )
     )
+
+
+def _may_write(part: SandboxProfile, shown: Shown) -> bool:
+    """Return whether a profile that shows the source of a mount, at whatever place, lets it be written."""
+    around = [each for each in part.mounts if shown.source.is_relative_to(each.source)]
+    nearest = max((len(each.source.parts) for each in around), default=0)
+    return all(each.writable for each in around if len(each.source.parts) == nearest)
+
+
+def _check_read_only(name: str, parts: Iterable[SandboxProfile], mounts: Mapping[Path, Shown]) -> None:
+    """Check that what one profile shows read-only cannot be written through a folder around it of another.
+
+    Raises:
+        ProfileProblem: it can.
+    """
+    kept = [each for part in parts for each in part.mounts if not each.writable]
+    for shown in (each for each in mounts.values() if each.writable):
+        for inner in (each for each in kept if each.source.is_relative_to(shown.source)):
+            place = shown.place / inner.source.relative_to(shown.source)
+            over = mounts.get(place)
+            if over is None or over.writable:
+                raise ProfileProblem(
+                    name, "mounts", f"{inner.source} is read-only in one, and could be written at {place} in another."
+                )
 
 
 def _same(name: str, key: str, values: Iterable[_T | None]) -> _T | None:

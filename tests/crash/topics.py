@@ -326,10 +326,10 @@ FORGOTTEN_TOPIC = Subject(
     script=outlived,
     invariant=is_forgotten,
     walks=[
-        both("topics.hold", "topics.forget", "topics.forgotten"),
-        *((place,) for place in both("topics.forget", "topics.forgotten")),
+        both("removal.hold", "removal.remove", "topics.forgotten"),
+        *((place,) for place in both("removal.remove", "topics.forgotten")),
         # The agent is held first, and let go of when the register has it no more.
-        ("topics.hold.before:2",),
-        ("topics.hold.after:2",),
+        ("removal.hold.before:2",),
+        ("removal.hold.after:2",),
     ],
 )

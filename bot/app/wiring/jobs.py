@@ -13,6 +13,7 @@ from bot.maintenance.retention_files import bound_logs
 from bot.messaging.thread_lifecycle import TitleSweep
 from bot.projects.forgetting import Forgetting
 from bot.reports.services import ReportServices
+from bot.runs.forgetting import RunForgetting
 from bot.tasks.threads import TaskThreads
 from bot.telemetry import sender as telemetry
 from scheduler.jobs import Job, Jobs
@@ -31,6 +32,7 @@ def make(services: ReportServices, watching: Watching, conversations: ChatRouter
             Job("confirmations", 30.0, conversations.confirmations.lapse),
             Job("retention", 3600.0, lambda: retention_job.sweep(store, paths, clock, settings.retention.files)),
             Job("topics", 3600.0, Forgetting(services).sweep),
+            Job("agents of runs", 3600.0, RunForgetting(services).sweep),
             Job("abandoned", 3600.0, services.delivery.abandon),
             Job("sums", 3600.0, Recount(store, clock, services.pace.doubt).next),
             Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),

@@ -94,6 +94,13 @@ async def open_ones(tx: AsyncConnection, *, agent: str | None = None) -> Sequenc
     return await AgentRun.every(tx, query.order_by(table.c.created_at, table.c.id))
 
 
+async def last_of(tx: AsyncConnection, agent: str) -> AgentRun | None:
+    """Return the newest run of an agent; one that has not ended before all others."""
+    query = select(table).where(table.c.agent == agent)
+    order = (table.c.ended_at.is_not(None), table.c.ended_at.desc(), table.c.id)
+    return await AgentRun.one(tx, query.order_by(*order).limit(1))
+
+
 async def last_ended(tx: AsyncConnection, *, limit: int) -> Sequence[AgentRun]:
     """Return the runs that ended last, newest first."""
     query = select(table).where(table.c.state.not_in(OPEN))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.store import insert_once
@@ -39,3 +39,10 @@ async def of(tx: AsyncConnection, thread: str) -> Owner | None:
     table = thread_owners
     row = (await tx.execute(select(table.c.kind, table.c.owner).where(table.c.thread == thread))).one_or_none()
     return None if row is None else Owner(row.kind, row.owner)
+
+
+async def give_up(tx: AsyncConnection, agent: str) -> None:
+    """Write down that the threads of an agent are nobody's any more, so that no later agent of its name gets them."""
+    table = thread_owners
+    mine = (table.c.kind == "agent", table.c.owner == agent)
+    await tx.execute(update(table).where(*mine).values(owner=f"{agent} (forgotten)"))

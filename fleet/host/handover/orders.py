@@ -19,6 +19,8 @@ from fleet.host.handover.terminal_program import TerminalProgram
 
 #: What a program left in its terminal is read for so long after its end.
 _LAST_WORDS_S: Final = 1.0
+#: Bytes that are kept of what was typed and the program did not read yet. More is lost, as in any terminal.
+UNREAD: Final = 2**20
 #: A runtime names its sessions itself; these become a word of a command line.
 _SESSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
@@ -96,15 +98,27 @@ async def relay(
         send: writes to the person's terminal.
     """
 
+    unread, more = bytearray(), asyncio.Event()
+
     async def typed() -> None:
+        # It never waits for the program: one that reads nothing would hide that its person is gone.
         while (frame := await receive()) is not None:
             match frame:
                 case TerminalBytes(content):
-                    await program.write(content)
+                    unread.extend(content[: UNREAD - len(unread)])
+                    more.set()
                 case TerminalSize():
                     program.resize(frame)
                 case TerminalEnd():
                     return
+
+    async def taken() -> None:
+        while await more.wait():
+            more.clear()
+            while unread:
+                some = bytes(unread)
+                unread.clear()
+                await program.write(some)
 
     async def printed() -> None:
         async def read() -> None:
@@ -125,7 +139,7 @@ async def relay(
             await asyncio.gather(reading, gone, return_exceptions=True)
 
     try:
-        await first_of(typed(), printed(), order.ending.wait())
+        await first_of(typed(), taken(), printed(), order.ending.wait())
     except (OSError, ValueError):
         pass  # The person's terminal is gone, or says what no terminal does.
     finally:

@@ -1,6 +1,7 @@
 """A command runs once and answers once, whoever asks again and whatever dies in between."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -478,3 +479,12 @@ async def test_progress_reaches_whoever_asked_and_never_hurts(world: World) -> N
 
     assert (await world.executor.run(request("work"), progress=tell)).state == "done"
     assert told == ["half of [redacted]"]
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+async def test_a_number_that_json_does_not_have_is_audited_as_text(world: World, number: float) -> None:
+    # PostgreSQL would refuse the line, so that nothing of the attempt was kept.
+    assert (await world.run(request("launch", name="../x", task=number))).state == "refused"
+    async with world.store.read() as tx:
+        (row,) = await audit_log.since(tx, 0, limit=10)
+    assert row.arguments == {"name": "../x", "task": str(number)}

@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+from core.crash_points import declare
 from database.queries.agents import runs
 from database.queries.agents.runs import AgentRun
 from fleet.journal import reader
@@ -13,6 +14,7 @@ from fleet.journal.events import TurnEnded
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import OPERATOR, House, house
 
+STEP = declare("tests.run_service")
 SETTINGS = "agents: {runtime: sim, sandbox: none}\n"
 
 
@@ -233,3 +235,17 @@ async def test_joined_profiles_are_for_runs_and_their_pools_hold_together(tmp_pa
         # The pool of one of them is used up at once.
         await home.ask('!run coder --name poor --prompt "[[say: too much]]" --sandbox data+web')
         assert (await ended(home, "poor")).state == "limit"
+
+
+async def test_a_run_that_cannot_be_looked_at_keeps_no_other_from_beginning(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home, home.open():
+        async with home.orchestrator.store.write(STEP) as tx:
+            broken = AgentRun(
+                id="0000aaaa", source="cli", agent="broken", role="coder", prompt="x", settings={"asked": 5},
+                asked_by="i", connector="memory", room="room", state="queued", message="m", created_at=1.0,
+            )  # fmt: skip
+            await runs.add(tx, broken)
+        await home.ask('!run coder --prompt "[[say: one]]"')
+        assert (await ended(home, "coder")).answer == "one"
+        assert "0000aaaa" in await home.ask("!runs stop 0000aaaa")
+        assert (await ended(home, "broken")).state == "stopped"

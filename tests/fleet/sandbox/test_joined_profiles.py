@@ -15,6 +15,11 @@ KNOWN = merged(
         "other": WrittenProfile(kind="container", image="python:3.12"),
         "contrary": WrittenProfile(env={"A": "9"}),
         "elsewhere": WrittenProfile(mounts=("/tmp/x:/data",)),
+        "inner": WrittenProfile(mounts=("/data/out:rw",)),
+        "outer": WrittenProfile(mounts=("/data/out",)),
+        "renamed": WrittenProfile(mounts=("/data:/work:rw",)),
+        "hidden": WrittenProfile(mounts=("/data/keys:/keys",)),
+        "open": WrittenProfile(mounts=("/data", "/data/out:rw")),
         "deep": WrittenProfile(extends=("data",)),
     }
 )
@@ -47,7 +52,14 @@ def test_a_container_goes_before_bubblewrap() -> None:
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("web+none", "kind"), ("box+other", "image"), ("web+contrary", "env"), ("web+elsewhere", "mounts")],
+    [
+        ("web+none", "kind"),
+        ("box+other", "image"),
+        ("web+contrary", "env"),
+        ("web+elsewhere", "mounts"),
+        ("web+hidden", "mounts"),
+        ("hidden+renamed", "mounts"),
+    ],
 )
 def test_what_contradicts_without_being_stricter_is_refused(name: str, key: str) -> None:
     with pytest.raises(ProfileProblem) as refused:
@@ -62,3 +74,19 @@ def test_one_that_there_is_not_makes_all_of_them_unknown(name: str) -> None:
 
 def test_the_same_one_twice_is_itself() -> None:
     assert named("web+web", KNOWN) == KNOWN["web"]
+
+
+@pytest.mark.parametrize(
+    ("name", "writable"),
+    [
+        ("data+inner", {"/data": False, "/data/out": False, "/models": False}),
+        ("inner+data", {"/data": False, "/data/out": False, "/models": False}),
+        ("renamed+data", {"/data": False, "/models": False, "/work": False}),
+        ("web+outer", {"/data": True, "/data/out": False}),
+        ("open+inner", {"/data": False, "/data/out": True}),
+    ],
+)
+def test_what_one_shows_read_only_is_not_written_through_another(name: str, writable: dict[str, bool]) -> None:
+    joined = named(name, KNOWN)
+    assert joined is not None
+    assert {str(each.place): each.writable for each in joined.mounts} == writable

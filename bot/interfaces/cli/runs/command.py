@@ -23,6 +23,8 @@ RUN: Final = "run"
 CAN_WAIT: Final = frozenset({"send", "task add"})
 #: The argument that means standard input.
 _STANDARD_INPUT: Final = "-"
+#: Bytes that are read of it. Muster takes fewer characters, and says how many.
+LONGEST_INPUT: Final = 2**20
 #: Between the names of sandbox profiles that are used together.
 _JOINS: Final = "+"
 
@@ -69,7 +71,13 @@ def _prompt(text: str) -> str:
         return _checked(text)
     try:
         # Not as text, which would change the ends of lines.
-        read = sys.stdin.buffer.read().decode()
+        content = sys.stdin.buffer.read(LONGEST_INPUT + 1)
+        if len(content) > LONGEST_INPUT:
+            raise UsageError(
+                "The prompt on standard input is longer than 1 MiB. Put it into a file of the workspace, and name the "
+                "file. Nothing was begun."
+            )
+        read = content.decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"The prompt on standard input is not UTF-8 (byte {error.start}). Convert it first.") from None
     except (OSError, ValueError):  # closed

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import sys
 import termios
+import time
 import tty
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -21,10 +23,18 @@ from fleet.control.terminal_link import TerminalLink
 from fleet.errors import AgentRefused, AgentUnreachable
 
 #: Takes back what a program may have set and not reset, as one that was killed does (ECMA-48; xterm control sequences):
-#: the other screen, a hidden cursor, reports of the mouse, of focus and of pasting, of keys, and colors.
+#: a sequence that it did not end, a link, the other screen, line drawing in place of letters, the keys of a keypad,
+#: margins, a hidden cursor, reports of the mouse, of focus and of pasting, of keys, and colors.
 RESET: Final = (
-    b"\x1b[?1047l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[>4m\x1b[m"
+    b"\x18\x1b\\\x1b]8;;\x1b\\\x1b[?1047l\x0f\x1b(B\x1b[?1l\x1b>\x1b[4l\x1b[?7h\x1b7\x1b[r\x1b8"
+    b"\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[>4m\x1b[m"
 )
+#: Asks a terminal whether it is well, and its answer. It answers in order, so what comes before answers the program.
+ASK: Final = b"\x1b[5n"
+ANSWER: Final = b"\x1b[0n"
+#: Seconds that a terminal has for the answer, seconds of silence after it, and seconds for all of that. The program may
+#: have asked the same, so the first answer is not always the last.
+ANSWER_S, QUIET_S, DROPPING_S = 1.0, 0.2, 3.0
 _READ: Final = 2**16
 _STDIN, _STDOUT = 0, 1
 
@@ -135,6 +145,18 @@ def _print(content: bytes) -> None:
         content = content[os.write(_STDOUT, content) :]
 
 
+def _drop_answers() -> None:
+    """Read what the terminal still answers to the program. The person's shell would take it for typed words."""
+    _print(ASK)
+    seen, pause, until = b"", ANSWER_S, time.monotonic() + DROPPING_S
+    while (left := until - time.monotonic()) > 0 and select.select([_STDIN], [], [], min(pause, left))[0]:
+        if not (read := os.read(_STDIN, _READ)):
+            return
+        seen = seen[-len(ANSWER) :] + read
+        if ANSWER in seen:
+            pause = QUIET_S
+
+
 def _size() -> TerminalSize:
     with contextlib.suppress(OSError):
         size = os.get_terminal_size(_STDOUT)
@@ -152,5 +174,6 @@ def _raw() -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             _print(RESET)
+            _drop_answers()
         with contextlib.suppress(termios.error):
             termios.tcsetattr(_STDIN, termios.TCSAFLUSH, before)

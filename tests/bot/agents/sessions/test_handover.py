@@ -17,6 +17,7 @@ import pexpect
 import pytest
 
 from bot.api_client import Client
+from bot.interfaces.cli.terminal.handover import ANSWER, ASK, RESET
 from tests import waiting
 from tests.bot.orchestrator import OPERATOR, House, house
 
@@ -115,6 +116,26 @@ async def refusal(home: House, **arguments: object) -> str:
     answer = await asyncio.to_thread(Client(home.paths.gateway_socket).run, "handover", {"name": "coder0", **arguments})
     assert answer.body["state"] == "refused"
     return str(answer.body["text"])
+
+
+async def test_what_the_terminal_answers_to_the_program_is_typed_into_no_shell(home: House) -> None:
+    async with home.open():
+        await begun(home)
+        child = shell(home)
+        with closing(child):
+            await apart(lambda: child.expect("/quit leaves"))
+            child.send("/quit\r")
+            # A sequence that the program did not end would swallow the reset and the prompt of the shell.
+            await apart(lambda: child.expect_exact(RESET.decode()))
+            assert RESET.startswith(b"\x18")
+            await apart(lambda: child.expect_exact(ASK.decode()))
+            # The terminal is late: these are its answers to what the program asked before.
+            child.send(f"{ANSWER.decode()}\x1b]lrm -rf /\x1b\\\x1b[24;80R")
+            assert termios.tcgetattr(child.child_fd)[3] & termios.ECHO == 0, "it is still raw"
+            child.send(ANSWER.decode())
+            await apart(lambda: child.expect("goes on under Muster"))
+            await apart(lambda: child.expect(pexpect.EOF))
+            assert "rm -rf" not in str(child.before)
 
 
 async def test_a_killed_shell_gives_the_agent_back(home: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from bot.config.paths import Paths
 from bot.maintenance import retention_job
 from bot.maintenance.backup.restore import restore
 from bot.maintenance.backup.service import backup
-from core.signing.signing_key import SigningKey
+from core.signing.signing_key import SigningKey, SigningKeyUnusable
 from database.engine import database_copy
 from database.engine.database_copy import RegisterPlace
 from database.engine.store import Store
@@ -41,8 +42,10 @@ async def write(url: str, *keys: str, at: float = NOW) -> None:
 
 async def swept(paths: Paths, now: float) -> None:
     store = await Store.open(paths.register_url)
-    await retention_job.sweep(store, paths, lambda: now)
-    await store.close()
+    try:
+        await retention_job.sweep(store, paths, lambda: now)
+    finally:
+        await store.close()
 
 
 async def checked(url: str, paths: Paths) -> AuditCheck:
@@ -104,3 +107,22 @@ async def test_the_chain_is_kept_in_another_database(paths: Paths, register_url:
     await write(register_url, "three")
     check = await checked(register_url, paths)
     assert (check.faults, check.lines) == ([], 3)
+
+
+async def test_an_unusable_key_keeps_nothing_but_the_audit(paths: Paths) -> None:
+    await write(paths.register_url, "old")
+    picture = paths.incoming / "old.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(b"picture")
+    os.utime(picture, (NOW, NOW))
+    paths.signing_key.write_text("no key")
+    paths.signing_key.chmod(0o600)
+    with pytest.raises(SigningKeyUnusable):
+        await swept(paths, NOW + 6 * YEAR)
+    assert not picture.exists()
+    assert await kinds(paths.register_url) == []
+    await write(paths.register_url, "new", at=NOW + 6 * YEAR)
+    paths.signing_key.unlink()
+    await swept(paths, NOW + 6 * YEAR)
+    assert await kinds(paths.register_url) == ["retention", "checkpoint"]
+    assert (await checked(paths.register_url, paths)).faults == []

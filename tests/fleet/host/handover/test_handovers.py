@@ -239,3 +239,15 @@ async def test_a_question_on_the_side_waits_for_the_end(provider: Provider, tmp_
             await screen.ended()
         await until(link, RuntimeStarted, lambda event: event.loaded)
         assert await link.ask_aside("q2", "Why?") == "asked"
+
+
+async def test_a_program_that_reads_nothing_does_not_hide_that_its_person_is_gone(plain: Agent) -> None:
+    plain.launch(terminal=("/bin/sh", "-c", "stty raw -echo; echo ready; exec sleep 1000", "{session}"))
+    async with ready(plain) as link:
+        async with at_terminal(plain) as screen:
+            await screen.expect("ready")
+            # More than a terminal keeps of what nobody reads.
+            await screen.type("x" * 2**21)
+        back = await until(link, HandedBack)
+        assert back.reason == "The terminal was closed."
+        await said(link, plain, "m1", "Hello.")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.interfaces.cli.runs.command import LONGEST_INPUT
 from database.queries.agents import agent_messages, runs
 from database.queries.agents.runs import AgentRun
 from fleet.journal import reader
@@ -23,6 +24,10 @@ from tests.bot.orchestrator import ROOM, House, house
 
 SETTINGS = "agents: {runtime: sim, sandbox: none}\n"
 PROGRAM = (sys.executable, "-P", "-m", "bot")
+
+
+#: More than a prompt may have; an endless input is read no further.
+TOO_MUCH = b"x" * (LONGEST_INPUT + 2**20)
 
 
 @dataclass
@@ -228,3 +233,11 @@ async def test_a_run_that_is_not_waited_for_is_printed(shell: Terminal) -> None:
     status, out, _ = await shell("ps", "--json", "--all")
     (agent,) = json.loads(out)
     assert agent["run"] == run["id"]
+
+
+async def test_an_endless_prompt_is_refused_before_it_fills_the_memory(shell: Terminal) -> None:
+    status, out, err = await shell("run", "coder", "--prompt", "-", given=TOO_MUCH)
+    assert (status, out) == (2, ""), err
+    assert "longer than 1 MiB" in err
+    async with shell.home.orchestrator.store.read() as tx:
+        assert await runs.open_ones(tx) == []

@@ -1,0 +1,1 @@
+"""Removal of agents that nobody needs any more, with their folders and clones."""
