@@ -38,6 +38,6 @@ async def pickup(
         sandbox: a sandbox profile, or several joined by + (admins only). Default: the issue's labels, or `forge:
             sandbox` of muster.yaml.
     """
-    from bot.issue_runs.pickup_command import pick_up
+    from bot.issue_runs.intake.pickup_command import pick_up
 
     return await pick_up(ctx, issue, role=role, sandbox=sandbox)

@@ -28,7 +28,7 @@ class RoundsPort(Protocol):
 
 
 class IntakePort(Protocol):
-    """Handles what the forge told (`bot.issue_runs.intake.Intake`)."""
+    """Handles what the forge told (`bot.issue_runs.intake.service.Intake`)."""
 
     def wake(self) -> None:
         """Handle new events soon."""

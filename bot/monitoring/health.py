@@ -11,8 +11,8 @@ from typing import Any
 from bot.agents.service import Agents
 from bot.egress_client.client import EgressClient
 from bot.egress_client.health import condition
-from bot.issue_runs import health as forge_health
 from bot.issue_runs.forge_link import ForgeLink
+from bot.issue_runs.intake import health as forge_health
 from bot.leadership import standby_registry
 from bot.monitoring import disk_check
 from bot.text.timestamps import timestamp

@@ -111,9 +111,9 @@ def _rounds(services: ReportServices, link: ForgeLink) -> Rounds:
 
 def _other(services: ReportServices, link: ForgeLink) -> Act:
     """Return what acts on orders that belong to no round: agents' writes, and Muster's own notices."""
-    from bot.issue_runs import notices
     from bot.issue_runs.agent_tools import write_order
     from bot.issue_runs.agent_tools.writes import IssueWrites
+    from bot.issue_runs.intake import notices
 
     writes = IssueWrites(services)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from bot.app.stages import Stage
 from bot.config.surfaces.web import parse_listen
 from bot.issue_runs.forge_link import ForgeLink
-from bot.issue_runs.intake import Intake
-from bot.issue_runs.looking import Looking
-from bot.issue_runs.pickups import Configured, pick_ups_of
-from bot.issue_runs.troubles import Troubles
+from bot.issue_runs.intake.looking import Looking
+from bot.issue_runs.intake.pickups import Configured, pick_ups_of
+from bot.issue_runs.intake.service import Intake
+from bot.issue_runs.intake.troubles import Troubles
 from bot.reports.services import ReportServices
 from core.crash_points import declare
 from database.queries.forge import forge_events

@@ -20,7 +20,7 @@ from bot.issue_runs.agent_tools.decision import WriteRefused
 from bot.issue_runs.agent_tools.forge_names import ForgeNames
 from bot.issue_runs.agent_tools.offers import LONGEST_SUMMARY, READS, SignalStatus
 from bot.issue_runs.agent_tools.replies import Standing
-from bot.issue_runs.agent_tools.write_order import DONE, OPERATIONS, key_of, writes
+from bot.issue_runs.agent_tools.write_order import DONE, key_of, writes
 from bot.issue_runs.forge_link import ForgeLink
 from bot.issue_runs.services import IssueServices
 from bot.text import markdown
@@ -35,8 +35,6 @@ from database.queries.forge.issue_runs import IssueRun
 from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, MembershipUnknown
 from forge.model.references import IssueReference
 from forge.model.values import ForgeUser
-from forge.provenance.operation_lines import operation_line
-from forge.provenance.record import RecordedOperation
 
 DECIDE = declare("issue_call.decide")
 REPLY = declare("issue_call.reply")
@@ -260,8 +258,9 @@ class IssueTools:
         target = f"#{number}" if is_number else "no issue"
         why = refused.short if isinstance(refused, WriteRefused) else "the call makes no sense"
         if run is not None:
-            operation = RecordedOperation(kind=OPERATIONS[call.tool], target=target, refusal=why)
-            await evidence.add_line(tx, run.id, operation_line(operation))
+            from bot.issue_runs.agent_tools.operations import line_of
+
+            await evidence.add_line(tx, run.id, line_of(call.tool, target, why))
         await evidence.audited(
             tx,
             self.services,

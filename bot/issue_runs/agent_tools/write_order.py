@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.queries.forge import forge_orders
 from database.queries.forge.forge_orders import ForgeOrder
-from forge.provenance.record import ForgeOperation
 
 _PREFIX: Final = "tool/"
 #: The kinds of orders by tool. They stand in registers, so they stay.
@@ -19,11 +18,6 @@ KINDS: Final[Mapping[str, str]] = {
     "post_comment": "tool_comment",
     "update_description": "tool_description",
     "request_review": "tool_review",
-}
-OPERATIONS: Final[Mapping[str, ForgeOperation]] = {
-    "post_comment": ForgeOperation.COMMENT,
-    "update_description": ForgeOperation.DESCRIPTION,
-    "request_review": ForgeOperation.REVIEW,
 }
 #: The outcome of an order that was carried out.
 DONE: Final = "done"
@@ -44,10 +38,6 @@ class WriteOrder:
     @property
     def key(self) -> str:
         return key_of(self.call)
-
-    @property
-    def operation(self) -> ForgeOperation:
-        return OPERATIONS[self.tool]
 
     def as_order(self, run: str, now: float) -> ForgeOrder:
         """Return the order of the register."""

@@ -11,10 +11,11 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs.agent_tools import decision, evidence
+from bot.issue_runs.agent_tools.operations import line_of
 from bot.issue_runs.agent_tools.pull_request_text import pull_request_text
 from bot.issue_runs.agent_tools.write_order import DONE, KINDS, WriteOrder, newest_description
 from bot.issue_runs.forge_link import ForgeLink
-from bot.issue_runs.record import record_of
+from bot.issue_runs.run_record import current_record
 from bot.issue_runs.services import IssueServices
 from core.crash_points import around, declare
 from database.queries.forge import forge_orders, issue_runs
@@ -23,9 +24,7 @@ from database.queries.forge.issue_runs import IssueRun
 from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, MembershipUnknown
 from forge.model.references import IssueReference
 from forge.provenance import markers
-from forge.provenance.operation_lines import operation_line
 from forge.provenance.posts import compose
-from forge.provenance.record import RecordedOperation
 from forge.runs.order_book import ActAgain, Acted
 
 POST = declare("issue_write.post")
@@ -115,7 +114,7 @@ class IssueWrites:
         comments = await forge.client.read_comments(target, since=since)
         if markers.find(comments, write.call, forge.marker_secret, ours) is not None:
             return
-        record = await record_of(self.services, run)
+        record = await current_record(self.services, run)
         body = compose(write.body, record, key=write.call, secret=forge.marker_secret)
         await forge.client.post_comment(target, body)
 
@@ -135,7 +134,7 @@ class IssueWrites:
     def _noted(
         self, write: WriteOrder, run: str, target: str, refusal: str | None
     ) -> Callable[[AsyncConnection], Awaitable[None]]:
-        line = operation_line(RecordedOperation(kind=write.operation, target=target, refusal=refusal))
+        line = line_of(write.tool, target, refusal)
 
         async def note(tx: AsyncConnection) -> None:
             await evidence.add_line(tx, run, line)

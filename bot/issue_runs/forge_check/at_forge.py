@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from bot.issue_runs.forge_check.finding import ForgeFinding
 from bot.issue_runs.forge_link import ForgeLink
-from bot.issue_runs.pickups import PickUpSource
+from bot.issue_runs.intake.pickups import PickUpSource
 from core.errors import MusterError
 from forge.model.errors import ForgeError, MembershipUnknown
 from forge.model.references import IssueReference, RepositoryName

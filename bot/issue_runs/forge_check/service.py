@@ -10,7 +10,7 @@ from bot.issue_runs.forge_check import here
 from bot.issue_runs.forge_check.at_forge import ForgeChecks
 from bot.issue_runs.forge_check.finding import ForgeFinding
 from bot.issue_runs.forge_link import ForgeLink
-from bot.issue_runs.pickups import Configured
+from bot.issue_runs.intake.pickups import Configured
 from bot.setup import launch_planner
 from core.errors import MusterError
 from forge.clients.address import ForgeAddress

@@ -14,11 +14,12 @@ from typing import Final
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.issue_runs.rounds import run_record
+from bot.issue_runs import run_record
+from bot.issue_runs.agent_tools.write_order import kept_description, writes
 from bot.issue_runs.rounds.round_state import DONE, RoundContext, issue_of, marker_key
 from core.errors import MusterError
 from core.signing.signing_key import SigningKey
-from database.queries.forge import issue_runs
+from database.queries.forge import forge_orders, issue_runs
 from database.queries.forge.issue_runs import ACTIVE, IssueRun
 from fleet.workspace import find
 from fleet.workspace.sandboxed_git import Done
@@ -73,8 +74,10 @@ class ProposeStep:
     async def _open(self, run: IssueRun, name: RepositoryName) -> PullRequest:
         link = self.round.link
         words, record = await _made(self.round, run)
+        async with self.round.services.store.read() as tx:
+            wanted = await kept_description(tx, run.id)
         body = compose(
-            words,
+            words if wanted is None else wanted,
             record,
             key=marker_key(run, RoundStep.PROPOSE),
             secret=link.marker_secret,
@@ -109,6 +112,11 @@ class RecordStep:
             RegisterError: the register cannot be used.
         """
         link = self.round.link
+        async with self.round.services.store.read() as tx:
+            waiting = writes(await forge_orders.of_run(tx, run.id))
+        for order in waiting:
+            # What the agent ordered for the pull request can be done now.
+            self.round.services.orders.wake(order.key)
         name = RepositoryName.parse(run.repository)
         where = issue_of(run) if run.pull_request is None else IssueReference(name, run.pull_request)
         key = marker_key(run, RoundStep.RECORD)

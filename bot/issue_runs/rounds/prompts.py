@@ -10,12 +10,15 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
+from bot.issue_runs.agent_tools.forge_names import ForgeNames
+from bot.text import markdown
 from database.queries.forge.issue_runs import IssueRun, IssueWake
+from forge.model.references import RepositoryName
 
 #: Characters of one text. What is longer can be read at the forge.
 LONGEST: Final = 30_000
 _TASK: Final = (
-    "Work on the issue {reference}. Commit what you change on your branch; Muster checks your commits, pushes them and "
+    "Work on the issue #{number}. Commit what you change on your branch; Muster checks your commits, pushes them and "
     "opens a pull request. Nothing else reaches the forge. When you are done, say so with `signal_done` and a summary."
 )
 _ABOUT: Final = (
@@ -26,14 +29,14 @@ _ABOUT: Final = (
 
 def first(run: IssueRun) -> str:
     """Return the prompt of the first round."""
-    return f"{_TASK.format(reference=reference_of(run))}\n\n{_ABOUT}\n\n{_issue(run)}"
+    return f"{_TASK.format(number=run.number)}\n\n{_ABOUT}\n\n{_issue(run)}"
 
 
 def again(run: IssueRun, wakes: Sequence[IssueWake]) -> str:
     """Return the prompt of a later round, for an agent that knows its conversation."""
     if not any(wake.text for wake in wakes):
         return (
-            f"Your work on {reference_of(run)} was interrupted. Go on with it, commit, and when you are done, say so "
+            f"Your work on #{run.number} was interrupted. Go on with it, commit, and when you are done, say so "
             "with `signal_done` and a summary."
         )
     return (
@@ -59,8 +62,8 @@ def reference_of(run: IssueRun) -> str:
 
 def _pull_request(run: IssueRun) -> str:
     if run.pull_request is None:
-        return f"your work on {reference_of(run)}"
-    return f"your pull request {run.repository}#{run.pull_request}"
+        return f"your work on #{run.number}"
+    return f"your pull request #{run.pull_request}"
 
 
 def _issue(run: IssueRun) -> str:
@@ -88,6 +91,9 @@ def _name(login: str) -> str:
 
 
 def _block(run: IssueRun, what: str, text: str) -> str:
+    # An agent sees numbers, and neither the forge nor marks that hide what a text says.
+    names = ForgeNames.of((run.forge,), RepositoryName.parse(run.repository))
+    text = markdown.shown(names.hidden(text))
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…\n(The rest was left out.)"
     sign = hashlib.blake2s(f"{run.id}\0{what}\0{text}".encode("utf-8", "replace"), digest_size=6).hexdigest()
     return f"----- {sign} -----\n{shown}\n----- {sign} -----"

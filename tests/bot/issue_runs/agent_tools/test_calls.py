@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -332,3 +334,10 @@ def _pull_request(forge: ForgeServer, text: str = "def price():\n    return 2\n"
 async def _orders(desk: Desk, run: str) -> list[str]:
     async with desk.store.read() as tx:
         return [order.key for order in await forge_orders.of_run(tx, run)]
+
+
+def test_without_a_forge_the_tools_load_nothing_of_it() -> None:
+    listed = "[name for name in sys.modules if name.startswith(('forge.clients', 'forge.runs', 'forge.provenance.'))]"
+    code = f"import sys, bot.app.orchestrator, bot.interfaces.mcp.server; print({listed})"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"

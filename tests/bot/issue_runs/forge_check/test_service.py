@@ -17,7 +17,7 @@ from bot.issue_runs.forge_check.service import check
 from forge.model.references import IssueReference
 from forge.webhooks.event import ForgeEvent
 from forge.webhooks.listener import WebhookListener
-from tests.bot.issue_runs.forge_desk import LABEL, SECRET, SHOP
+from tests.bot.issue_runs.intake.forge_desk import LABEL, SECRET, SHOP
 from tests.forge.forge_server.server import ForgeServer
 
 

@@ -11,7 +11,7 @@ import pytest
 from bot.commands import sections
 from bot.config.paths import Paths
 from bot.interfaces.cli.main import run
-from tests.bot.issue_runs.forge_desk import LABEL, SHOP
+from tests.bot.issue_runs.intake.forge_desk import LABEL, SHOP
 from tests.forge.forge_server.server import ForgeServer
 
 

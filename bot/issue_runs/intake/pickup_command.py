@@ -11,7 +11,7 @@ from bot.auth.permission import ADMIN
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.issue_runs.forge_link import ForgeLink
-from bot.issue_runs.pickups import BY_COMMAND, Configured, Wanted, pick_ups_of
+from bot.issue_runs.intake.pickups import BY_COMMAND, Configured, Wanted, pick_ups_of
 from bot.issue_runs.services import IssueServices
 from bot.text.errors import NotPermitted, UsageError, UserError
 from database.queries.forge import issue_runs

@@ -14,6 +14,7 @@ from database.queries.agents.agents import AgentRow
 from database.queries.agents.runs import AgentRun
 from database.queries.chat import approvals
 from database.queries.chat.approvals import Approval
+from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import IssueRun
 from fleet.sandbox.profiles import JOINS
 from forge.provenance import naming
@@ -66,6 +67,19 @@ async def gather(
     )
 
 
+async def current_record(services: IssueServices, run: IssueRun) -> ProvenanceRecord:
+    """Return the record of a run's current round, as it stands.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    async with services.store.read() as tx:
+        run = await issue_runs.get(tx, run.id) or run
+        work = await runs.get(tx, f"{run.id}-{run.round}")
+    names = {} if services.forge is None else services.forge.settings.names
+    return record_of(await gather(services, run, work, names=names))
+
+
 def record_of(gathered: GatheredRun) -> ProvenanceRecord:
     """Return the record of a round."""
     run, work, agent = gathered.run, gathered.work, gathered.agent
@@ -87,10 +101,17 @@ def record_of(gathered: GatheredRun) -> ProvenanceRecord:
         cost_actual=usd,
         # Nothing is pushed that the search found something in, or that it did not search.
         secret_scan=SecretScan.CLEAN if gathered.is_pushed else SecretScan.NOT_RUN,
-        ending=RunEnding.SIGNALLED if run.signal is not None else RunEnding.WATCHDOG,
+        ending=_ending(run, work),
         operations=tuple(filter(None, map(read_line, run.operations))),
         approvals=tuple(_approval(each, gathered.names) for each in gathered.answered),
     )
+
+
+def _ending(run: IssueRun, work: AgentRun | None) -> RunEnding:
+    if run.signal is not None:
+        return RunEnding.SIGNALLED
+    is_at_work = run.state == "running" and (work is None or work.state in runs.OPEN)
+    return RunEnding.WORKING if is_at_work else RunEnding.WATCHDOG
 
 
 def _approval(approval: Approval, names: Mapping[str, str]) -> RecordedApproval:

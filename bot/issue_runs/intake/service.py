@@ -18,12 +18,12 @@ from typing import Final
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.issue_runs import intake_text
 from bot.issue_runs.forge_link import ForgeLink
-from bot.issue_runs.notices import notice
-from bot.issue_runs.pickups import PickUps, PickUpSource, Wanted
+from bot.issue_runs.intake import text as intake_text
+from bot.issue_runs.intake.notices import notice
+from bot.issue_runs.intake.pickups import PickUps, PickUpSource, Wanted
+from bot.issue_runs.intake.troubles import Troubles
 from bot.issue_runs.ports import RoundsPort
-from bot.issue_runs.troubles import Troubles
 from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import MessagePlace
 from core.async_waits import set_within

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bot.issue_runs import notices
-from bot.issue_runs.intake import GONE_AFTER, MOST_WAITING
+from bot.issue_runs.intake import notices
+from bot.issue_runs.intake.service import GONE_AFTER, MOST_WAITING
 from database.engine.store import Store
 from forge.waking import MOST_AUTHORS
-from tests.bot.issue_runs.forge_desk import LABEL, SECRET, SHOP, Desk, at, desk
+from tests.bot.issue_runs.intake.forge_desk import LABEL, SECRET, SHOP, Desk, at, desk
 
 
 @pytest.fixture

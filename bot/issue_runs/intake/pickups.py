@@ -12,8 +12,8 @@ from typing import Final, Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents.services import AgentServices
-from bot.issue_runs import intake_text
 from bot.issue_runs.forge_link import ForgeLink
+from bot.issue_runs.intake import text as intake_text
 from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import MessagePlace
 from bot.messaging.outbox_keys import OPENER
@@ -23,7 +23,7 @@ from bot.text import markdown
 from connectors.contract.messages import OpenThread, Priority
 from connectors.delivery import outbox
 from database.queries.chat import thread_owners, topics
-from database.queries.forge import forge_sights, issue_runs
+from database.queries.forge import forge_events, forge_sights, issue_runs
 from database.queries.forge.forge_sights import ForgeSight
 from database.queries.forge.issue_runs import IssueRun
 from fleet.errors import FleetError
@@ -125,6 +125,9 @@ class PickUps:
             state=IssueSight.of(wanted.issue).to_json(),
         )
         await forge_sights.put(tx, sight)
+        if await forge_events.looked_until(tx, host, run.repository) is None:
+            # No look has found anything so far. From now on, changes of closed issues matter, too.
+            await forge_events.move(tx, host, run.repository, wanted.issue.updated_at.timestamp())
         await self._open_thread(tx, run, wanted.issue.url)
         return run
 

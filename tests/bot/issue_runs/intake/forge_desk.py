@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.config.forge.settings import ForgeBlock
 from bot.issue_runs.forge_link import ForgeLink
-from bot.issue_runs.intake import Intake
-from bot.issue_runs.looking import Looking
-from bot.issue_runs.pickups import PickUps
-from bot.issue_runs.troubles import Troubles
+from bot.issue_runs.intake.looking import Looking
+from bot.issue_runs.intake.pickups import PickUps
+from bot.issue_runs.intake.service import Intake
+from bot.issue_runs.intake.troubles import Troubles
 from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import Composer
 from connectors.contract.messages import Capabilities, Message, OpenThread
@@ -238,7 +238,7 @@ async def at(forge: ForgeServer, store: Store, folder: Path, *, login: str = "mu
         troubles=troubles, rounds=rounds, ordered=orders.append, wake_delivery=nothing, clock=clock,
         rng=lambda: 0.0, monotonic=monotonic,
     )  # fmt: skip
-    looking = Looking(store, link, intake, troubles, clock)
+    looking = Looking(store, link, intake, troubles, clock, monotonic)
     try:
         yield Desk(forge, store, link, rounds, source, intake, looking, orders, time)
     finally:

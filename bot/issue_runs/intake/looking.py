@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,8 +18,8 @@ from typing import Final
 import structlog
 
 from bot.issue_runs.forge_link import ForgeLink
+from bot.issue_runs.intake.troubles import Troubles
 from bot.issue_runs.ports import IntakePort
-from bot.issue_runs.troubles import Troubles
 from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import RegisterError
@@ -33,6 +35,8 @@ LOOK = declare("forge.look")
 
 #: Seconds before the cursor from which a look begins: forges write entries a little late, and in whole seconds.
 OVERLAP: Final = 120.0
+#: Seconds after which nothing can happen any more in the second in which something was found.
+SETTLED_S: Final = 3.0
 #: Events go into the register in transactions of so many.
 _AT_ONCE: Final = 500
 
@@ -48,6 +52,10 @@ class Looking:
     intake: IntakePort
     troubles: Troubles
     clock: Callable[[], float]
+    monotonic: Callable[[], float] = time.monotonic
+    _seen: dict[str, tuple[float, bool]] = field(default_factory=dict)
+    """What the last looks found: since when, and whether nothing more can be hidden in its second."""
+    _found: set[str] = field(default_factory=set)
     _now: asyncio.Event = field(default_factory=asyncio.Event)
     _is_first: bool = True
 
@@ -72,16 +80,21 @@ class Looking:
             RegisterError: the register is away.
         """
         is_first, self._is_first = self._is_first, False
+        self._found.clear()
+        is_all = True
         for name in self.link.repositories:
             doing = f"look at {name}"
             try:
                 await self._look(name, is_first=is_first)
             except ForgeError as error:
                 self._is_first |= is_first
+                is_all = False
                 await self.troubles.met(doing, error)
             else:
                 self.troubles.ended(doing)
                 self.link.looked_at[str(name)] = self.clock()
+        if is_all:
+            self._seen = {key: each for key, each in self._seen.items() if key in self._found}
         self.intake.wake()
 
     async def _look(self, name: RepositoryName, *, is_first: bool) -> None:
@@ -117,28 +130,34 @@ class Looking:
                 await self._note(name, [_Found(None, sha, _digest(checks))])
 
     async def _note(self, name: RepositoryName, found: Iterable[_Found]) -> None:
-        """Write what was found as events, unless it stands there.
+        """Write what was found as events, unless it is settled.
 
-        Forges tell times in whole seconds. What changed again within the second in which it was read looks the same at
-        the next look, so each change becomes an event twice: when it is found, and when it is found once more.
+        Forges tell times in whole seconds. What changes again within the second in which it was read looks the same
+        later, so a change becomes an event at each look until one that began seconds after it was found.
         """
-        rest = list(found)
-        while rest:
-            some, rest = rest[:_AT_ONCE], rest[_AT_ONCE:]
+        now = self.monotonic()
+        rows, seen = [], {}
+        for each in found:
+            key = f"{name}/{each.number or each.sha}/{each.state}"
+            first_at, is_settled = self._seen.get(key, (now, False))
+            self._found.add(key)
+            seen[key] = (first_at, now - first_at >= SETTLED_S)
+            if not is_settled:
+                row = ForgeEventRow(
+                    forge=self.link.host,
+                    delivery=f"look/{key}/{secrets.token_hex(6)}",
+                    name="look",
+                    repository=str(name),
+                    number=each.number,
+                    sha=each.sha,
+                    received_at=self.clock(),
+                )
+                rows.append(row)
+        while rows:
+            some, rows = rows[:_AT_ONCE], rows[_AT_ONCE:]
             async with self.store.write(LOOK) as tx:
-                for each in some:
-                    for suffix in ("", "/again"):
-                        row = ForgeEventRow(
-                            forge=self.link.host,
-                            delivery=f"look/{name}/{each.number or each.sha}/{each.state}{suffix}",
-                            name="look",
-                            repository=str(name),
-                            number=each.number,
-                            sha=each.sha,
-                            received_at=self.clock(),
-                        )
-                        if await forge_events.add(tx, [row]):
-                            break
+                await forge_events.add(tx, some)
+        self._seen |= seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from bot.monitoring import health_view, metrics
 from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import IssueRun
-from tests.bot.issue_runs.forge_desk import LABEL, SHOP
+from tests.bot.issue_runs.intake.forge_desk import LABEL, SHOP
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER, House, house
 from tests.forge.forge_server.server import ForgeServer
 

@@ -9,8 +9,8 @@ from typing import Final
 
 import structlog
 
-from bot.issue_runs import intake_text
 from bot.issue_runs.forge_link import ForgeLink
+from bot.issue_runs.intake import text as intake_text
 from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import MessagePlace
 from bot.text.errors import UserError

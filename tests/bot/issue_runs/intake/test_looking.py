@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bot.issue_runs.intake.looking import SETTLED_S
 from database.engine.store import Store
 from database.queries.forge import forge_events
 from forge.webhooks.event import ForgeEvent, read_event
-from tests.bot.issue_runs.forge_desk import LABEL, SHOP, STEP, Desk, at, desk, row_of
+from tests.bot.issue_runs.intake.forge_desk import LABEL, SHOP, STEP, Desk, at, desk, row_of
 from tests.forge.forge_server.server import ForgeServer
 from tests.forge.forge_server.webhooks import Delivery, headers_of, signature
 
@@ -61,10 +62,21 @@ async def test_a_change_within_the_second_of_a_look_is_found_by_the_next(front: 
     await front.look()
     item = front.forge.item(SHOP, number)
     same = item.updated
+    for _ in range(3):
+        await front.look()
     front.forge.assign(SHOP, number, "ana", by="ana")
     item.updated = same
     await front.look()
     assert await front.run_of(number) is not None
+
+
+async def test_a_closed_issue_is_found_though_no_look_found_anything_before(front: Desk) -> None:
+    await front.look()
+    run = await front.picked_up()
+    front.forge.comment(SHOP, run.number, "Go on", by="ana")
+    front.forge.close_item(SHOP, run.number, by="ana")
+    await front.look()
+    assert [each.text for each in await front.wakes(run)] == ["Go on"]
 
 
 async def test_the_cursor_follows_the_forges_clock_and_not_ours(front: Desk) -> None:
@@ -101,6 +113,8 @@ async def test_both_looks_and_nothing_new_cost_no_further_reads(front: Desk) -> 
     front.forge.add_issue(SHOP, "New", author="ana", labels=[LABEL], assignees=["ana"])
     for _ in range(3):
         await front.look()
+        front.time[0] += SETTLED_S
+    await front.look()
     before = len(front.forge.requests)
     await front.look()
     assert [each.path for each in front.forge.requests[before:]] == [f"/repos/{SHOP}/issues"]
