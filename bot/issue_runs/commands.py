@@ -21,7 +21,7 @@ async def runs_allow(ctx: Context[IssueServices], id: RunId, mark: str) -> Reply
         id: the run's id, or the beginning of it.
         mark: the mark of the finding, as the run's thread shows it.
     """
-    from bot.issue_runs.decisions import allow
+    from bot.issue_runs.rounds.decisions import allow
 
     return await allow(ctx, id, mark)
 

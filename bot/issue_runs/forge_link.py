@@ -9,7 +9,7 @@ from bot.config.forge.settings import ForgeBlock
 from forge.model.forge_client import ForgeClient
 from forge.model.references import RepositoryName
 from forge.model.values import TokenFacts
-from forge.webhooks.listener import WebhookCounts
+from forge.webhooks.counts import WebhookCounts
 
 
 @dataclass(slots=True)

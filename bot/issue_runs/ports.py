@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class RoundsPort(Protocol):
-    """Plays the rounds of issue runs (`bot.issue_runs.rounds.Rounds`)."""
+    """Plays the rounds of issue runs (`bot.issue_runs.rounds.service.Rounds`)."""
 
     def wake(self) -> None:
         """Look soon for runs that can begin, and for rounds that are due."""

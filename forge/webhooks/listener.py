@@ -6,7 +6,6 @@ A listener of its own, on this machine; a reverse proxy does TLS. Nothing but th
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -15,6 +14,7 @@ from aiohttp import web
 
 from core.errors import MusterError, RegisterError
 from forge.model.references import RepositoryName
+from forge.webhooks.counts import WebhookCounts
 from forge.webhooks.event import ForgeEvent, MalformedEvent, read_event
 from forge.webhooks.group_commit import GroupCommit, Write
 from forge.webhooks.signature import SHORTEST_SECRET, ForgeKind, is_signed
@@ -36,16 +36,6 @@ class WebhookError(MusterError):
     """Webhooks of the forge cannot be received."""
 
     code = "forge.webhooks"
-
-
-@dataclass(slots=True)
-class WebhookCounts:
-    """What arrived since the start."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    """How often: taken, unsupported, elsewhere, unsigned, malformed, too large, busy, not written."""
-    last_malformed: str | None = None
-    """What was wrong with the last one that was signed but could not be read."""
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from core.signing.signing_key import SigningKey
 from scheduler.jobs import Job
 
 if TYPE_CHECKING:
-    from bot.issue_runs.rounds import Rounds, WorkflowEngine
+    from bot.issue_runs.rounds.service import Rounds, WorkflowEngine
     from database.queries.forge.forge_orders import ForgeOrder
     from forge.runs.engine import PlaceStep
     from forge.runs.order_book import Act, ActAgain, Acted
@@ -26,7 +26,7 @@ def make(services: ReportServices) -> None:
     """
     if services.settings.forge is None:
         return
-    from bot.issue_runs.decisions import IssueRunOwner
+    from bot.issue_runs.rounds.decisions import IssueRunOwner
 
     services.forge = link = _link(services)
     services.rounds = _rounds(services, link)
@@ -38,7 +38,7 @@ def jobs(services: ReportServices) -> tuple[Job, ...]:
     """Return the periodic jobs; none without a forge."""
     if services.forge is None:
         return ()
-    from bot.issue_runs.rounds import Rounds
+    from bot.issue_runs.rounds.service import Rounds
 
     rounds = services.rounds
     assert isinstance(rounds, Rounds)
@@ -51,7 +51,7 @@ def stages(services: ReportServices) -> list[Stage]:
     if link is None:
         return []
     from bot.app.wiring import forge_intake
-    from bot.issue_runs.rounds import Rounds
+    from bot.issue_runs.rounds.service import Rounds
 
     rounds = services.rounds
     assert isinstance(rounds, Rounds)
@@ -83,10 +83,10 @@ def _link(services: ReportServices) -> ForgeLink:
 
 
 def _rounds(services: ReportServices, link: ForgeLink) -> Rounds:
-    from bot.issue_runs.posting_steps import RecordStep
-    from bot.issue_runs.publish_step import PublishStep
-    from bot.issue_runs.round_state import RoundContext
-    from bot.issue_runs.rounds import Rounds
+    from bot.issue_runs.rounds.posting_steps import RecordStep
+    from bot.issue_runs.rounds.publish_step import PublishStep
+    from bot.issue_runs.rounds.round_state import RoundContext
+    from bot.issue_runs.rounds.service import Rounds
 
     file: Path = services.paths.workflows
 

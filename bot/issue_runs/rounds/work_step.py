@@ -8,8 +8,8 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.issue_runs import prompts
-from bot.issue_runs.round_state import RoundContext, order_key, work_id
+from bot.issue_runs.rounds import prompts
+from bot.issue_runs.rounds.round_state import RoundContext, order_key, work_id
 from bot.runs import beginning
 from bot.runs.model import RunSettings
 from core.crash_points import declare

@@ -16,15 +16,15 @@ from typing import Any, Final, Protocol
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.issue_runs import settle_step, text
-from bot.issue_runs.destroying import Destroying
-from bot.issue_runs.posting_steps import ProposeStep, RecordStep
-from bot.issue_runs.publish_step import PublishStep
-from bot.issue_runs.round_choice import next_round
-from bot.issue_runs.round_state import DONE, STALE, RoundContext, order_key, place_of, thread_of
-from bot.issue_runs.settle_step import SettleStep
-from bot.issue_runs.silence import SilenceWatch
-from bot.issue_runs.work_step import WorkStep
+from bot.issue_runs.rounds import settle_step, text
+from bot.issue_runs.rounds.destroying import Destroying
+from bot.issue_runs.rounds.posting_steps import ProposeStep, RecordStep
+from bot.issue_runs.rounds.publish_step import PublishStep
+from bot.issue_runs.rounds.round_choice import next_round
+from bot.issue_runs.rounds.round_state import DONE, STALE, RoundContext, order_key, place_of, thread_of
+from bot.issue_runs.rounds.settle_step import SettleStep
+from bot.issue_runs.rounds.silence import SilenceWatch
+from bot.issue_runs.rounds.work_step import WorkStep
 from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import RegisterError, is_away

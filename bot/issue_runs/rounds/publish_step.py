@@ -10,8 +10,8 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.config.secrets import secrets_of
-from bot.issue_runs.publishing import PublishTerms, publish
-from bot.issue_runs.round_state import RoundContext
+from bot.issue_runs.rounds.publishing import PublishTerms, publish
+from bot.issue_runs.rounds.round_state import RoundContext
 from core.crash_points import declare
 from core.secret_values import SecretValues
 from database.queries.forge import issue_runs

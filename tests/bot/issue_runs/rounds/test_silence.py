@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.issue_runs.silence import SilenceFacts, silent_for
+from bot.issue_runs.rounds.silence import SilenceFacts, silent_for
 from database.queries.agents.runs import AgentRun
 from tests.bot.issue_runs.forge_house import forge_house
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from bot.issue_runs.workspace import RunGround
+from bot.issue_runs.rounds.workspace import RunGround
 from core.secret_values import SecretValues
 from database.queries.forge.issue_runs import IssueRun
 from fleet.errors import FleetError

@@ -8,8 +8,8 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.approvals.questions import QuestionChoice
-from bot.issue_runs import text
-from bot.issue_runs.round_state import DONE, RoundContext, order_key, thread_of
+from bot.issue_runs.rounds import text
+from bot.issue_runs.rounds.round_state import DONE, RoundContext, order_key, thread_of
 from bot.text.errors import UserError
 from core.crash_points import declare
 from database.queries.agents import agents

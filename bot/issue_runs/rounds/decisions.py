@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
-from bot.issue_runs import text
-from bot.issue_runs.round_state import named
+from bot.issue_runs.rounds import text
+from bot.issue_runs.rounds.round_state import named
 from bot.issue_runs.services import IssueServices
 from bot.text import markdown
 from bot.text.errors import UserError

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bot.config.forge.settings import WakesBlock
-from bot.issue_runs.round_choice import DAY_S, NextRound, next_round
+from bot.issue_runs.rounds.round_choice import DAY_S, NextRound, next_round
 from database.queries.forge.issue_runs import IssueRun, IssueWake
 
 NOON = 1_800_000_000.0

@@ -8,8 +8,8 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs.forge_link import ForgeLink
+from bot.issue_runs.rounds.workspace import RunGround
 from bot.issue_runs.services import IssueServices
-from bot.issue_runs.workspace import RunGround
 from bot.messaging.composer import MessagePlace
 from database.queries.agents import runs
 from database.queries.agents.runs import AgentRun

@@ -14,8 +14,8 @@ from typing import Final
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.issue_runs import run_record
-from bot.issue_runs.round_state import DONE, RoundContext, issue_of, marker_key
+from bot.issue_runs.rounds import run_record
+from bot.issue_runs.rounds.round_state import DONE, RoundContext, issue_of, marker_key
 from core.errors import MusterError
 from core.signing.signing_key import SigningKey
 from database.queries.forge import issue_runs

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from bot.issue_runs.round_state import RoundContext, work_id
+from bot.issue_runs.rounds.round_state import RoundContext, work_id
 from bot.text import markdown
 from core.crash_points import declare
 from database.queries.agents import agents, auto_resume, runs

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from bot.issue_runs.round_state import RoundContext, work_id
+from bot.issue_runs.rounds.round_state import RoundContext, work_id
 from core.crash_points import declare
 from core.errors import MusterError
 from database.queries.agents import agents, runs

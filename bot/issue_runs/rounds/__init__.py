@@ -1,0 +1,1 @@
+"""The rounds of issue runs: from a queued row to a pull request that waits for people."""
