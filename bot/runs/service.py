@@ -178,6 +178,7 @@ class Runs:
 
     def after(self, run: AgentRun) -> None:
         """Act on a decision after its commit."""
+        self._again_at.pop(run.id, None)
         self.services.agents.look_again(run.agent)
         self.services.agents.bring_mail(run.agent)
         self.wake()
