@@ -101,7 +101,7 @@ class WorkStep:
         services = self.round.services
         roster = await asyncio.to_thread(services.planner.read_roster)
         async with services.store.write(NAME) as tx:
-            name = await beginning.fresh_name(tx, run.agent, [entry.name for entry in roster.agents])
+            name = await beginning.fresh_name(tx, services, run.agent, [entry.name for entry in roster.agents])
             await issue_runs.change(tx, run.id, only=["running"], agent=name)
         return replace(run, agent=name)
 
