@@ -22,8 +22,9 @@ from tests.conduit import test_provision_killed
 from tests.crash import test_matrix
 from tests.crash.deaths import both
 from tests.egress.ledger import test_service_killed
+from tests.forge.publishing import test_mirror
 from tests.synapse import Synapse
-from tests.system import crash_places, scenarios, topic_scenes
+from tests.system import crash_places, scenarios, test_issue_runs_killed, topic_scenes
 from tests.system.installation import LIMIT
 from tests.system.kill_stages import staged
 from tests.system.matrix_installation import Installation, installation
@@ -172,6 +173,17 @@ APART: dict[str, tuple[str, ...]] = {
     "test_a_killed_run_is_gone_on_with": both(*test_provision_killed.STEPS, setup_record.KEEP),
     # Of writes of agents that work on issues: tests/bot/issue_runs/agent_tools/test_writes.py.
     "test_killed_at_this_place_an_agent_s_comment_is_posted_once": test_writes.PLACES,
+    # Of issues that become pull requests: tests/system/test_issue_runs_killed.py.
+    "test_an_issue_is_picked_up_once_and_a_refusal_posted_once": test_issue_runs_killed.PICKING_UP,
+    "test_a_round_goes_on_and_does_nothing_twice": test_issue_runs_killed.ROUND,
+    "test_a_run_whose_pull_request_is_closed_is_gone_once": test_issue_runs_killed.CLOSING,
+    "test_what_a_webhook_told_counts_once": test_issue_runs_killed.RECEIVING,
+    "test_trouble_with_the_forge_is_told_once": test_issue_runs_killed.TROUBLE,
+    "test_that_the_forge_refuses_a_step_is_told_once": test_issue_runs_killed.REFUSED,
+    "test_a_run_whose_agents_name_was_taken_gets_another_once": test_issue_runs_killed.RENAMED,
+    "test_the_work_of_a_silent_agent_is_ended_once": test_issue_runs_killed.SILENT,
+    # Of Muster's copies of a forge's repositories: tests/forge/publishing/test_mirror.py.
+    "test_killed_at_this_place_the_next_attempt_succeeds": test_mirror.PLACES,
     # Of the egress: tests/egress/ledger/test_service_killed.py.
     "test_a_writer_that_dies_at_a_place": test_service_killed.PLACES,
 }

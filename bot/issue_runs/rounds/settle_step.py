@@ -11,7 +11,6 @@ from bot.approvals.questions import QuestionChoice
 from bot.issue_runs.rounds import text
 from bot.issue_runs.rounds.round_state import DONE, RoundContext, order_key, thread_of
 from bot.text.errors import UserError
-from core.crash_points import declare
 from database.queries.agents import agents
 from database.queries.agents.runs import AgentRun
 from database.queries.chat.questions import Question
@@ -20,8 +19,6 @@ from database.queries.forge.forge_orders import ForgeOrder
 from database.queries.forge.issue_runs import ACTIVE, IssueRun, IssueWake
 from forge.runs.order_book import Acted
 from forge.runs.round import PublishResult, RoundStep, WorkResult
-
-ASK: Final = declare("issues.ask")
 
 #: The kinds of questions about runs.
 REFUSED: Final = "issue run"

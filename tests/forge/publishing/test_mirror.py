@@ -16,11 +16,12 @@ from forge.publishing.errors import PublishingError
 from forge.publishing.forge_remote import ForgeRemote
 from forge.publishing.mirror import MirrorNotUpdated, RepositoryMirror
 from forge.publishing.remote_answers import PushOutcome
+from tests.crash.deaths import both
 from tests.fleet.workspace.repository import LIMIT_S
 from tests.forge.publishing.git_server import TOKEN
 from tests.forge.publishing.stage import Stage
 
-PLACES = [f"publishing.{step}.{side}" for step in ("create", "update", "fetch") for side in ("before", "after")]
+PLACES = both("publishing.create", "publishing.update", "publishing.fetch")
 SCRIPT = """
 import pathlib, sys
 from forge.model.references import RepositoryName
