@@ -65,7 +65,8 @@ class ReadingPages:
             web.get("/waiting", self._shown(self._view("waiting", "Approvals", "page"))),
             web.get("/waiting/{name}", self._shown(self._request)),
             web.get("/tasks", self._shown(self._view("tasks", "Tasks", "page", "ended"))),
-            web.get("/runs", self._shown(self._view("runs", "Runs", "page"))),
+            web.get("/runs", self._shown(self._view("runs", "Runs", "page", "issues"))),
+            web.get("/runs/issues/{name}", self._shown(self._issue)),
             web.get("/limits", self._shown(self._view("limits", "Limits", "page"))),
             web.get("/audit", self._shown(self._audit)),
             web.get("/health", self._shown(self._view("health", "Health"))),
@@ -121,6 +122,10 @@ class ReadingPages:
         }
         watched = views.view_of("request", {"name": name, "whole": "1"})
         return await self._show(request, visitor, watched, f"Request {name}", "request.html", values)
+
+    async def _issue(self, request: web.Request, visitor: Visitor) -> web.Response:
+        name = request.match_info["name"]
+        return await self._show(request, visitor, views.view_of("issue", {"name": name}), f"Run {name}")
 
     async def _agent(self, request: web.Request, visitor: Visitor) -> web.Response:
         name = request.match_info["name"]
