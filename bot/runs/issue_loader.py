@@ -25,6 +25,17 @@ async def load(services: RunServices, tx: AsyncConnection, *, ended: int = ENDED
     return await lines(services, tx, found)
 
 
+async def load_one(services: RunServices, run_id: str) -> IssueRunLine | None:
+    """Return the run of an issue with this id, however long ago it ended; None if there is none.
+
+    Raises:
+        RegisterError: the register cannot be used.
+    """
+    async with services.store.read() as tx:
+        found = await issue_runs.get(tx, run_id)
+        return None if found is None else (await lines(services, tx, [found]))[0]
+
+
 async def lines(services: RunServices, tx: AsyncConnection, found: Sequence[IssueRun]) -> tuple[IssueRunLine, ...]:
     """Return runs as surfaces show them."""
     if not found:

@@ -101,6 +101,23 @@ async def test_commands_take_an_issues_run_by_its_id(home: House) -> None:
     assert "names no forge" in await home.ask(f"!runs retry {RUN.id}")
 
 
+async def test_a_run_that_ended_long_ago_is_still_found_by_its_id(home: House) -> None:
+    over = dataclasses.replace(RUN, state="destroyed", ended_at=2000.0)
+    await stored(home, over, work(1))
+    async with home.orchestrator.store.write(STEP) as tx:
+        for number in range(50):
+            newer = dataclasses.replace(over, id=f"0{number}", number=number + 100, agent=f"c{number}", active_at=3e3)
+            await issue_runs.add(tx, newer)
+    assert RUN.id not in await home.ask("!runs")
+    assert "c0ffee" in await home.ask(f"!runs {RUN.id}")
+    async with browser(home) as it:
+        await it.log_in(ADMIN)
+        page = await it.get(f"/runs/issues/{RUN.id}")
+        assert page.status == 200
+        assert "c0ffee" in page.text
+        assert SECRET not in page.text
+
+
 async def test_a_run_that_has_no_round_at_work_is_not_stopped(home: House) -> None:
     await stored(home, dataclasses.replace(RUN, state="queued", round=1))
     assert "is not at work (queued); nothing was changed" in await home.ask(f"!runs stop {RUN.id}")
