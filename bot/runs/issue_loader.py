@@ -13,7 +13,7 @@ from bot.runs.issue_lines import issue_url, line_of
 from bot.runs.services import RunServices
 from database.queries.agents import runs
 from database.queries.forge import issue_runs
-from database.queries.forge.issue_runs import ALIVE, IssueRun
+from database.queries.forge.issue_runs import IssueRun
 
 #: Maximum number of ended runs.
 ENDED: Final = 50
@@ -21,8 +21,7 @@ ENDED: Final = 50
 
 async def load(services: RunServices, tx: AsyncConnection, *, ended: int = ENDED) -> tuple[IssueRunLine, ...]:
     """Return the runs of issues that have not ended, and the last that did."""
-    found = [*await issue_runs.in_states(tx, ALIVE), *await issue_runs.last_ended(tx, limit=ended)]
-    return await lines(services, tx, found)
+    return await lines(services, tx, await issue_runs.listed(tx, ended=ended))
 
 
 async def load_one(services: RunServices, run_id: str) -> IssueRunLine | None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.id_batches import batches
@@ -133,10 +133,18 @@ async def newest(tx: AsyncConnection, *, limit: int) -> list[IssueRun]:
     )
 
 
-async def last_ended(tx: AsyncConnection, *, limit: int) -> list[IssueRun]:
-    """Return the runs that ended last, the newest first."""
-    query = select(issue_runs).where(issue_runs.c.state.not_in(ALIVE))
-    return await IssueRun.every(tx, query.order_by(issue_runs.c.active_at.desc(), issue_runs.c.id).limit(limit))
+async def listed(tx: AsyncConnection, *, ended: int) -> list[IssueRun]:
+    """Return the runs that are not over, the oldest first, and the last that ended, the newest first.
+
+    They have no `body`: dashboards read them often, and texts of issues are long.
+    """
+    brief = (*(column for column in issue_runs.c if column.name != "body"), literal("").label("body"))
+    alive = select(*brief).where(issue_runs.c.state.in_(ALIVE))
+    over = select(*brief).where(issue_runs.c.state.not_in(ALIVE))
+    return [
+        *await IssueRun.every(tx, alive.order_by(issue_runs.c.created_at, issue_runs.c.id)),
+        *await IssueRun.every(tx, over.order_by(issue_runs.c.active_at.desc(), issue_runs.c.id).limit(ended)),
+    ]
 
 
 async def change(tx: AsyncConnection, run_id: str, *, only: Collection[IssueRunState], **values: object) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from bot.read_models.runs import RunsModel
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries.agents import runs
 from database.queries.agents.runs import AgentRun
 from database.queries.forge import issue_runs
@@ -83,6 +84,40 @@ async def test_the_document_has_each_issue_with_its_rounds_once(home: House) -> 
     assert [(each.sentence, each.mark) for each in line.findings] == [
         ("A token. ('a.py', line 3, in commit cccccccccccc)", "c0ffee"), ("Too large.", None),
     ]  # fmt: skip
+
+
+async def test_both_databases_list_runs_alike(register_url: str) -> None:
+    store = await Store.open(register_url)
+    try:
+        async with store.write(STEP) as tx:
+            for number, state in enumerate(("destroyed", "frozen", "destroyed", "queued")):
+                given = {"id": f"a{number}", "number": number, "agent": f"c{number}", "state": state}
+                row: dict[str, Any] = {
+                    **RUN.columns(),
+                    **given,
+                    "body": "b",
+                    "created_at": float(number),
+                    "active_at": float(number),
+                }
+                await issue_runs.add(tx, IssueRun(**row))
+            await runs.add(tx, work(1, id="a1-1", agent="c1"))
+            await runs.add(tx, work(2, id="1a2b3c4d", agent="c1", reference=None))
+            for cause, round_ in (("checks/1", 1), ("checks/2", None)):
+                at = float(cause[-1])
+                wake = IssueWake(
+                    run="a1", cause=cause, kind="checks", author="", is_member=True, text=cause, at=at, round=round_
+                )
+                await issue_runs.add_wake(tx, wake)
+        async with store.read() as tx:
+            listed = await issue_runs.listed(tx, ended=1)
+            assert [(each.id, each.body) for each in listed] == [("a1", ""), ("a3", ""), ("a2", "")]
+            assert [each.id for each in await runs.rounds_of(tx, ["c1", "c2"])] == ["a1-1"]
+            assert [each.id for each in await runs.last_ended(tx, limit=9, rounds=False)] == ["1a2b3c4d"]
+            assert [each.id for each in await runs.begins_with(tx, "a1", limit=9, rounds=False)] == []
+            assert await issue_runs.wake_counts(tx, ["a1", "a2"]) == {"a1": (2, 1)}
+            assert await issue_runs.failed_checks(tx, ["a1", "a2"]) == {"a1": "checks/2"}
+    finally:
+        await store.close()
 
 
 async def test_commands_take_an_issues_run_by_its_id(home: House) -> None:
