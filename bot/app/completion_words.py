@@ -46,9 +46,12 @@ def words_of(services: ReportServices) -> Callable[[str], Awaitable[Sequence[str
                 return await _open_tasks(services)
             case "runs":
                 from database.queries.agents import runs
+                from database.queries.forge import issue_runs
 
                 async with services.store.read() as tx:
-                    return [each.id for each in [*await runs.open_ones(tx), *await runs.last_ended(tx, limit=20)]]
+                    issues = [each.id for each in await issue_runs.newest(tx, limit=20)]
+                    ended = await runs.last_ended(tx, limit=20, rounds=False)
+                    return [*issues, *(each.id for each in [*await runs.open_ones(tx), *ended])]
             case _ if source.startswith(CONFIRMING):
                 return await _confirming(services, source.removeprefix(CONFIRMING))
             case _:

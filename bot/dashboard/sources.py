@@ -18,8 +18,10 @@ from bot.monitoring import audit_loader, health
 from bot.read_models import codec
 from bot.read_models.agent import AgentModel
 from bot.read_models.documents import AGENTS, ReadModel
+from bot.read_models.runs import RunsModel
 from bot.read_models.waiting import WaitingModel
 from bot.reports.services import ReportServices
+from bot.runs import issue_loader
 from bot.runs import loader as runs_loader
 from bot.spending import limits_loader
 from bot.tasks import queue_loader
@@ -63,6 +65,12 @@ def feed(services: ReportServices) -> Feed:
             raise UserError("This does not wait for an answer any more.", code="document.place")
         return await asyncio.to_thread(codec.masked, found, services.redact)
 
+    async def issue_alone(place: str) -> ReadModel | None:
+        found = await issue_loader.load_one(services, place)
+        if found is None:
+            raise UserError("No run of an issue has this ID.", code="document.place")
+        return codec.masked(RunsModel(issues=(found,)), services.redact)
+
     def of(
         load: Callable[[], Awaitable[ReadModel | None]],
     ) -> Callable[[], Awaitable[ReadModel | None]]:
@@ -77,7 +85,7 @@ def feed(services: ReportServices) -> Feed:
             "fleet": DocumentSource(load=of(lambda: fleet_loader.load(services, drift=services.drift))),
             "waiting": DocumentSource(load=waiting, page=waiting_alone),
             "tasks": DocumentSource(load=of(lambda: queue_loader.load(services))),
-            "runs": DocumentSource(load=of(lambda: runs_loader.load(services))),
+            "runs": DocumentSource(load=of(lambda: runs_loader.load(services)), page=issue_alone),
             "limits": DocumentSource(
                 load=of(lambda: limits_loader.load(services, *limits_loader.ALL)), shortest_s=_LIMITS_EVERY_S
             ),

@@ -35,10 +35,91 @@ class RunLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IssueFinding:
+    """What is in the way of a push."""
+
+    sentence: str
+    mark: str | None = None
+    """What an operator allows it by; None: it cannot be allowed."""
+    is_allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueRound:
+    """One round of an issue's run."""
+
+    number: int
+    id: str
+    """Of the run of its agent."""
+    state: str
+    detail: str | None = None
+    tokens: float | None = None
+    usd: float | None = None
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueRunLine:
+    """The run of one issue."""
+
+    id: str
+    reference: str
+    """Such as owner/repo#17."""
+    title: str
+    number: int
+    url: str | None = None
+    """The issue at the forge; None: its forge is not configured."""
+    pull_request: int | None = None
+    pull_url: str | None = None
+    pull_state: str | None = None
+    """open, merged or closed."""
+    state: str
+    """queued, running, checking, frozen, failed or destroyed."""
+    detail: str | None = None
+    """Why it waits or failed."""
+    round: int
+    role: str
+    agent: str
+    sandboxes: tuple[str, ...] = ()
+    picked_by: str
+    picked_how: str
+    connector: str
+    room: str
+    """Where its thread is."""
+    branch: str | None = None
+    pushed_sha: str | None = None
+    wakes: int = 0
+    """How often something made it go on, or is to."""
+    waiting_wakes: int = 0
+    """Of these, those that wait for the next round."""
+    checks: str | None = None
+    """The checks that failed last."""
+    findings: tuple[IssueFinding, ...] = ()
+    more_findings: int = 0
+    operations: tuple[str, ...] = ()
+    """The last things that its agent did or was refused at the forge, the newest last."""
+    more_operations: int = 0
+    """How many earlier ones there are."""
+    rounds: tuple[IssueRound, ...] = ()
+    """Those that are kept, the first first."""
+    tokens: float | None = None
+    """Of all rounds that ended."""
+    usd: float | None = None
+    """None: unknown."""
+    created_at: float
+    active_at: float
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunsModel:
-    """The runs that have not ended, and the last that did."""
+    """The runs that have not ended, and the last that did. Rounds of runs in `issues` are there alone."""
 
     open: tuple[RunLine, ...] = ()
     """Oldest first."""
     ended: tuple[RunLine, ...] = ()
     """Newest first."""
+    issues: tuple[IssueRunLine, ...] = ()
+    """Runs of issues: first those that have not ended, the oldest first, then the newest that did."""

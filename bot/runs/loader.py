@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bot.read_models.runs import RunLine, RunsModel
+from bot.runs import issue_loader
 from bot.runs.services import RunServices
 from database.queries.agents import runs
 from database.queries.agents.runs import AgentRun
@@ -21,8 +22,11 @@ async def load(services: RunServices, *, ended: int = ENDED) -> RunsModel:
     """
     async with services.store.read() as tx:
         found = await runs.open_ones(tx)
-        over = await runs.last_ended(tx, limit=ended)
-    return RunsModel(open=tuple(map(line, found)), ended=tuple(map(line, over)))
+        over = await runs.last_ended(tx, limit=ended, rounds=False)
+        issues = await issue_loader.load(services, tx)
+    listed = {each.id for run in issues for each in run.rounds}
+    alone = (run for run in found if run.id not in listed)
+    return RunsModel(open=tuple(map(line, alone)), ended=tuple(map(line, over)), issues=issues)
 
 
 def line(run: AgentRun) -> RunLine:

@@ -15,7 +15,7 @@ from bot.auth.permission import ADMIN
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
-from bot.runs import beginning, loader, view
+from bot.runs import beginning, finding, issue_loader, issue_view, loader, view
 from bot.runs import text as run_text
 from bot.runs.model import RunSettings
 from bot.runs.services import RunServices
@@ -26,6 +26,7 @@ from core.validation_errors import suggestion
 from database.queries.agents import agents, runs
 from database.queries.agents.agents import AgentRow
 from database.queries.agents.runs import AgentRun
+from database.queries.forge.issue_runs import IssueRun
 from fleet.errors import FleetError
 from fleet.name_rules import is_agent_name
 from fleet.roster.loader import Roster
@@ -33,8 +34,6 @@ from fleet.sandbox.profiles import JOINS
 
 #: Maximum number of characters of a prompt, as of a task. A longer text belongs in a file of the workspace.
 LONGEST: Final = 100_000
-#: Maximum number of ids that are listed if several match.
-_LISTED: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,41 +251,21 @@ async def _new_id(tx: AsyncConnection, cause: str) -> str:
 # --- those that there are ----------------------------------------------------------------------------------------
 
 
-async def find(tx: AsyncConnection, wanted: str) -> AgentRun:
-    """Return the run whose id begins with `wanted`.
-
-    Raises:
-        UserError: none does, or several do.
-    """
-    begins = wanted.strip().strip("`").casefold()
-    found = await runs.begins_with(tx, begins, limit=_LISTED) if begins else []
-    exact = [each for each in found if each.id == begins]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    if found:
-        listed = ", ".join(markdown.code(each.id) for each in found)
-        raise UserError(
-            f"Several runs begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more characters of the ID.",
-            code="run.ambiguous",
-        )
-    raise UserError(
-        f"No run is called {markdown.one_line(wanted, 20)!r}; {command_line('runs')} lists the runs.",
-        code="run.unknown",
-    )
-
-
 async def show(ctx: Context[RunServices], wanted: str | None) -> Reply:
     """Show all runs, or one."""
     services = ctx.services
     now = services.clock()
     if wanted is None:
         model = await loader.load(services)
-        return Reply(
-            view.runs_text(model, now, services.redact), view.runs_json([*model.open, *model.ended], services.redact)
-        )
+        return Reply(view.runs_text(model, now, services.redact), view.runs_json(model, services.redact))
     async with services.store.read() as tx:
-        run = await find(tx, wanted)
-    line = loader.line(run)
+        found = await finding.find(tx, wanted)
+        if isinstance(found, IssueRun):
+            (issue,) = await issue_loader.lines(services, tx, [found])
+            return Reply(
+                issue_view.issue_text(issue, now, services.redact), issue_view.issue_json(issue, services.redact)
+            )
+    line = loader.line(found)
     return Reply(view.run_text(line, now, services.redact), view.run_json(line, services.redact))
 
 
@@ -296,7 +275,11 @@ async def retry(ctx: Context[RunServices], wanted: str) -> Reply:
     if owner is not None and (done := await owner.retry(ctx, wanted)) is not None:
         return done
     async with ctx.services.store.read() as tx:
-        run = await find(tx, wanted)
+        run = await finding.find(tx, wanted)
+    if isinstance(run, IssueRun):
+        raise UserError(
+            "muster.yaml names no forge, so the run of an issue cannot go on; nothing was begun.", code="forge.absent"
+        )
     if run.state in runs.OPEN:
         raise UserError(f"Run {markdown.code(run.id)} has not ended; nothing was begun.", code="run.open")
     settings = RunSettings.from_json(run.settings)
@@ -315,14 +298,14 @@ async def stop(ctx: Context[RunServices], wanted: str) -> Reply:
     """End a run that has not ended."""
     services = ctx.services
     async with services.store.read() as tx:
-        run = await find(tx, wanted)
+        run = await finding.find_work(tx, wanted)
 
     async def act(tx: AsyncConnection) -> bool:
         return await services.runs.decide(tx, run, "stopped", f"{ctx.identity} stopped it.")
 
     if not await ctx.commit("stop", act):
         async with services.store.read() as tx:
-            run = await find(tx, run.id)
+            run = await finding.find_work(tx, run.id)
         over = "ends already" if run.state in runs.OPEN else f"is over ({run.state})"
         raise UserError(f"Run {markdown.code(run.id)} {over}; nothing was changed.", code="run.over")
     services.runs.after(run)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from bot.commands.syntax import command_line
 from bot.read_models.runs import RunLine, RunsModel
+from bot.runs.issue_view import issue_json, issues_text
 from bot.runs.text import MARKS
 from bot.text import markdown
 from bot.text.timestamps import timestamp
@@ -19,9 +20,16 @@ _GIST: Final = 60
 def runs_text(model: RunsModel, now: float, redact: Callable[[str], str]) -> str:
     """Return the table of runs."""
     lines = [*model.open, *model.ended]
+    if model.issues:
+        issues = issues_text(model.issues, now, redact)
+        return f"{issues}\n\n{_table(lines, now, redact)}" if lines else issues
     if not lines:
         example = command_line('run coder --prompt "Fix the build"')
         return f"There are no runs yet. {example} begins one."
+    return _table(lines, now, redact)
+
+
+def _table(lines: Sequence[RunLine], now: float, redact: Callable[[str], str]) -> str:
     rows = [
         [
             markdown.code(each.id),
@@ -90,6 +98,9 @@ def run_json(run: RunLine, redact: Callable[[str], str]) -> dict[str, Any]:
     return found
 
 
-def runs_json(lines: Sequence[RunLine], redact: Callable[[str], str]) -> list[dict[str, Any]]:
-    """Return runs for programs."""
-    return [run_json(each, redact) for each in lines]
+def runs_json(model: RunsModel, redact: Callable[[str], str]) -> dict[str, list[dict[str, Any]]]:
+    """Return runs of issues, and other runs, for programs."""
+    return {
+        "issues": [issue_json(each, redact) for each in model.issues],
+        "runs": [run_json(each, redact) for each in (*model.open, *model.ended)],
+    }

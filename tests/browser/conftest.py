@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, async_playwright
 
+from core.crash_points import declare
+from database.queries.agents import runs
+from database.queries.agents.runs import AgentRun
+from database.queries.forge import issue_runs
+from database.queries.forge.issue_runs import IssueRun
 from tests.bot.interfaces.web.browser import confirmed, dashboard
 from tests.bot.orchestrator import ADMIN, House
 
+_WRITE = declare("tests.browser")
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 #: The narrowest phone that the dashboard is made for.
 PHONE: ViewportSize = {"width": 360, "height": 740}
@@ -105,4 +111,27 @@ async def filled(home: House) -> str:
     await home.ask(f"!task add 'Write {'a-test-' * 30}.' --role coder")
     await home.ask("!budget set host 5M --window day")
     await home.ask("!budget set agent:coder0 2M")
+    await issue_run(home)
     return thread
+
+
+async def issue_run(home: House) -> None:
+    """Add the run of an issue, with a round, findings and texts that are wide in every way."""
+    now = home.clock()
+    wide = f"{'a-long-name-' * 20} {'word ' * 30}"
+    run = IssueRun(
+        id="5e7a1c90ab", forge="git.example.org", repository="acme/shop", number=17, title=wide, body="", role="coder",
+        sandboxes=["bubblewrap"], picked_by="ana", picked_how="muster:coder", branch=f"muster/issue-17-{'x' * 80}",
+        agent="coder0", connector="memory", room="room", thread_key="o/issue-17", state="failed", detail=wide,
+        findings=[{"sentence": wide, "mark": "c0ffee"}], pull_request=18, pull_state="open", pushed_sha="ab" * 20,
+        pull_url="https://git.example.org/acme/shop/pulls/18", operations=[wide, "posted a comment on #17"],
+        created_at=now, active_at=now,
+    )  # fmt: skip
+    work = AgentRun(
+        id="5e7a1c90ab-1", source=run.forge, agent="coder0", role="coder", prompt=wide, settings={},
+        asked_by="forge:ana", connector="memory", room="room", state="done", detail=wide, message="m", tokens=1e5,
+        usd=1.5, created_at=now, ended_at=now,
+    )  # fmt: skip
+    async with home.orchestrator.store.write(_WRITE) as tx:
+        await issue_runs.add(tx, run)
+        await runs.add(tx, work)

@@ -14,7 +14,7 @@ from tests.browser.conftest import faults, filled, live, log_in, sideways
 #: One of each kind of page.
 PAGES = (
     "/", "/waiting", "/agents/coder0", "/limits", "/tasks", "/audit", "/health", "/commands", "/commands/launch",
-    "/commands/send?a.name=coder0", "/commands/budget/set", "/sessions", "/nothing",
+    "/commands/send?a.name=coder0", "/commands/budget/set", "/sessions", "/nothing", "/runs", "/runs/issues/5e7a1c90ab",
 )  # fmt: skip
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 

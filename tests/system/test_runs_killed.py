@@ -60,7 +60,7 @@ async def runs(home: Premises) -> list[dict[str, Any]]:
     """What `muster runs --json` says."""
     status, printed = await home.shell("runs", "--json")
     assert status == 0, printed
-    found: list[dict[str, Any]] = json.loads(printed)
+    found: list[dict[str, Any]] = json.loads(printed)["runs"]
     return found
 
 

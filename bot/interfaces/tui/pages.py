@@ -100,7 +100,7 @@ RUNS_PAGE: Final = PageShape(
     document="runs",
     table=runs.RUNS,
     items=_rows(RunsModel, runs.run_items),
-    text=lambda item, now, width: runs.run_text(item, now),
+    text=lambda item, now, width: runs.item_text(item, now),
 )
 #: In the order of their keys.
 ALL: Final[tuple[PageShape[Any], ...]] = (

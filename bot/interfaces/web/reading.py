@@ -27,6 +27,7 @@ from bot.interfaces.web.visitor import Visitor, check_sees, own_path, permission
 from bot.read_models.agent import AgentModel
 from bot.read_models.audit import AuditModel
 from bot.read_models.documents import AGENTS, Document
+from bot.read_models.runs import RunsModel
 from bot.read_models.waiting import WaitingModel
 from bot.text.errors import NotPermitted
 from bot.web_access.sessions_of import access_to
@@ -65,7 +66,8 @@ class ReadingPages:
             web.get("/waiting", self._shown(self._view("waiting", "Approvals", "page"))),
             web.get("/waiting/{name}", self._shown(self._request)),
             web.get("/tasks", self._shown(self._view("tasks", "Tasks", "page", "ended"))),
-            web.get("/runs", self._shown(self._view("runs", "Runs", "page"))),
+            web.get("/runs", self._shown(self._view("runs", "Runs", "page", "issues"))),
+            web.get("/runs/issues/{name}", self._shown(self._issue)),
             web.get("/limits", self._shown(self._view("limits", "Limits", "page"))),
             web.get("/audit", self._shown(self._audit)),
             web.get("/health", self._shown(self._view("health", "Health"))),
@@ -121,6 +123,19 @@ class ReadingPages:
         }
         watched = views.view_of("request", {"name": name, "whole": "1"})
         return await self._show(request, visitor, watched, f"Request {name}", "request.html", values)
+
+    async def _issue(self, request: web.Request, visitor: Visitor) -> web.Response:
+        name = request.match_info["name"]
+        view = views.view_of("issue", {"name": name})
+        check_sees(visitor, self.services, view.command)
+        runs = (await self.services.documents.get("runs")).value
+        if isinstance(runs, RunsModel) and any(each.id == name for each in runs.issues):
+            return await self._show(request, visitor, view, f"Run {name}")
+        # It ended long ago, and changes no more.
+        value = await self.services.documents.page("runs", name)
+        document = Document(name="runs", revision=0, epoch="", made_at=0.0, value=value)
+        body = part(self.pages, view, {"runs": document}, visitor)
+        return await self._page(request, visitor, f"Run {name}", "view.html", {"body": body})
 
     async def _agent(self, request: web.Request, visitor: Visitor) -> web.Response:
         name = request.match_info["name"]

@@ -20,7 +20,7 @@ from bot.read_models.documents import AGENTS, Document, ReadModel
 from bot.read_models.fleet import FleetAgent, FleetModel
 from bot.read_models.health import HealthModel
 from bot.read_models.limits import LimitsModel
-from bot.read_models.runs import RunsModel
+from bot.read_models.runs import IssueRunLine, RunsModel
 from bot.read_models.tasks import TaskLine, TasksModel
 from bot.read_models.waiting import AnswerChoice, PendingQuestion, PendingRequest, WaitingModel
 from bot.text.errors import UserError
@@ -265,7 +265,36 @@ def _tasks(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> 
 
 def _runs(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:
     runs = _value(documents, "runs", RunsModel)
-    return {"page": page_of((*runs.open, *runs.ended), parameters.get("page"))}
+    return {
+        "page": page_of((*runs.open, *runs.ended), parameters.get("page")),
+        "issues": page_of(runs.issues, parameters.get("issues")),
+    }
+
+
+def _issue(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:
+    runs = _value(documents, "runs", RunsModel)
+    run = next((each for each in runs.issues if each.id == parameters["name"]), None)
+    if run is None:
+        raise NoSuchView
+    return {"run": run, "buttons": issue_buttons(run)}
+
+
+def issue_buttons(run: IssueRunLine) -> tuple[AnswerButton, ...]:
+    """Return what can be decided about a run of an issue now."""
+    if run.state == "running":
+        return (_act("Stop the round", "runs/stop", "danger", id=run.id),)
+    if run.state == "checking":
+        return (_act("Try again now", "runs/retry", "good", id=run.id),)
+    if run.state != "failed":
+        return ()
+    marks = dict.fromkeys(each.mark for each in run.findings if each.mark and not each.is_allowed)
+    allowing = (_act(f"Allow {mark}", "runs/allow", "plain", id=run.id, mark=mark) for mark in marks if mark)
+    return (_act("Retry", "runs/retry", "good", id=run.id), *allowing)
+
+
+def _act(label: str, command: str, style: str, **arguments: str) -> AnswerButton:
+    fields = forms.as_fields(arguments.items())
+    return AnswerButton(label=label, path=f"/commands/{command}", fields=fields, style=style, needs_admin=False)
 
 
 def _audit(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:
@@ -294,7 +323,8 @@ _KINDS: Final[Mapping[str, _ViewKind]] = {
     "request": _ViewKind(("waiting",), "approvals", _request, _NAMED | {"whole"}),
     "limits": _ViewKind(("limits",), "budget", _limits, _PAGED),
     "tasks": _ViewKind(("tasks",), "tasks", _tasks, _PAGED | {"ended"}),
-    "runs": _ViewKind(("runs",), "runs", _runs, _PAGED),
+    "runs": _ViewKind(("runs",), "runs", _runs, _PAGED | {"issues"}),
+    "issue": _ViewKind(("runs",), "runs", _issue, _NAMED),
     "audit": _ViewKind(("audit",), "audit", _audit),
     "health": _ViewKind(("health",), "health", _health),
 }

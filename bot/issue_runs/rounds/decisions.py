@@ -13,6 +13,7 @@ from bot.commands.syntax import command_line
 from bot.issue_runs.rounds import text
 from bot.issue_runs.rounds.round_state import named
 from bot.issue_runs.services import IssueServices
+from bot.runs.finding import similar
 from bot.text import markdown
 from bot.text.errors import UserError
 from database.queries.forge import issue_runs
@@ -54,8 +55,9 @@ async def allow(ctx: Context[IssueServices], wanted: str, mark: str) -> Reply:
     services = ctx.services
     async with services.store.read() as tx:
         found = await _matching(tx, wanted)
+        near = "" if found else await similar(tx, named(wanted))
     if not found:
-        _refuse_unknown(wanted)
+        _refuse_unknown(wanted, near)
     run = _only(found, wanted)
     marks = [str(each["mark"]) for each in run.findings or () if each.get("mark")]
     given = mark.strip().strip("`")
@@ -119,8 +121,8 @@ def _check_waits(run: IssueRun) -> None:
         )
 
 
-def _refuse_unknown(wanted: str) -> NoReturn:
+def _refuse_unknown(wanted: str, near: str) -> NoReturn:
     raise UserError(
-        f"No run of an issue is called {markdown.one_line(wanted, 20)!r}; {command_line('runs')} lists the runs.",
+        f"No run of an issue is called {markdown.one_line(wanted, 20)!r}.{near} {command_line('runs')} lists the runs.",
         code="run.unknown",
     )

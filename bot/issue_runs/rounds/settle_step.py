@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.approvals.questions import QuestionChoice
 from bot.issue_runs.rounds import text
 from bot.issue_runs.rounds.round_state import DONE, RoundContext, order_key, thread_of
+from bot.runs.issue_lines import sentence_of
 from bot.text.errors import UserError
 from database.queries.agents import agents
 from database.queries.agents.runs import AgentRun
@@ -65,7 +66,7 @@ class SettleStep:
 
     def _why(self, run: IssueRun, worked: str | None) -> str:
         if run.findings:
-            return text.sentence_of(run.findings[0])
+            return sentence_of(run.findings[0])
         return run.detail or f"Its agent's work ended: {worked or 'not begun'}."
 
     async def _ask(self, tx: AsyncConnection, run: IssueRun, work: AgentRun | None) -> None:

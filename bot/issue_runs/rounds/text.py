@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from bot.commands.syntax import command_line
+from bot.runs.issue_lines import sentence_of
 from bot.text import markdown
 from budget import amounts
 from database.queries.agents.runs import AgentRun
@@ -62,15 +63,6 @@ def used_up(run: IssueRun, refusal: str) -> str:
 def for_agent(findings: Sequence[Mapping[str, Any]]) -> str:
     """Return what the agent is told to mend."""
     return "\n".join(f"- {sentence_of(each)}" for each in findings)
-
-
-def sentence_of(finding: Mapping[str, Any]) -> str:
-    """Return what was found, and where."""
-    commit, path, line = finding.get("commit"), finding.get("path"), finding.get("line")
-    place = "" if path is None else f"{path!a}" + ("" if line is None else f", line {line}")
-    within = "" if commit is None else f"in commit {commit[:12]}"
-    where = ", ".join(filter(None, (place, within)))
-    return f"{finding['sentence']}" + (f" ({where})" if where else "")
 
 
 def _cost(work: AgentRun | None) -> str:

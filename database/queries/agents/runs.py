@@ -75,9 +75,11 @@ async def get(tx: AsyncConnection, run_id: str) -> AgentRun | None:
     return await AgentRun.one(tx, select(table).where(table.c.id == run_id))
 
 
-async def begins_with(tx: AsyncConnection, prefix: str, *, limit: int) -> Sequence[AgentRun]:
-    """Return runs whose ids begin so, the newest first."""
+async def begins_with(tx: AsyncConnection, prefix: str, *, limit: int, rounds: bool = True) -> Sequence[AgentRun]:
+    """Return runs whose ids begin so, the newest first; without `rounds`, those that are no rounds of issues' runs."""
     query = select(table).where(table.c.id.startswith(prefix, autoescape=True))
+    if not rounds:
+        query = query.where(table.c.id.not_like("%-%"))
     return await AgentRun.every(tx, query.order_by(table.c.created_at.desc(), table.c.id).limit(limit))
 
 
@@ -101,9 +103,11 @@ async def last_of(tx: AsyncConnection, agent: str) -> AgentRun | None:
     return await AgentRun.one(tx, query.order_by(*order).limit(1))
 
 
-async def last_ended(tx: AsyncConnection, *, limit: int) -> Sequence[AgentRun]:
-    """Return the runs that ended last, newest first."""
+async def last_ended(tx: AsyncConnection, *, limit: int, rounds: bool = True) -> Sequence[AgentRun]:
+    """Return the runs that ended last, newest first; without `rounds`, those that are no rounds of an issue's run."""
     query = select(table).where(table.c.state.not_in(OPEN))
+    if not rounds:
+        query = query.where(table.c.id.not_like("%-%"))
     return await AgentRun.every(tx, query.order_by(table.c.ended_at.desc(), table.c.id).limit(limit))
 
 
@@ -113,6 +117,31 @@ async def colors(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
     query = select(table.c.id, table.c.color).where(table.c.color.is_not(None))
     for some in batches(ids):
         found |= {run_id: color for run_id, color in await tx.execute(query.where(table.c.id.in_(some)))}
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentRound(Record):
+    """A run that is a round of an issue's run, without its texts."""
+
+    id: str
+    agent: str
+    state: RunState
+    detail: str | None = None
+    tokens: float | None = None
+    usd: float | None = None
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+async def rounds_of(tx: AsyncConnection, agents: Iterable[str]) -> Sequence[AgentRound]:
+    """Return the rounds that these agents worked in, the oldest first."""
+    columns = [table.c[name] for name in AgentRound.__dataclass_fields__]
+    found: list[AgentRound] = []
+    for some in batches(agents):
+        query = select(*columns).where(table.c.agent.in_(some), table.c.id.like("%-%"))
+        found += await AgentRound.every(tx, query.order_by(table.c.created_at, table.c.id))
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from database.engine.id_batches import batches
 from database.engine.store import insert_once
 from database.queries.record import Record
 from database.schema import forge_orders, forge_sights, issue_runs, issue_wakes
@@ -132,6 +133,20 @@ async def newest(tx: AsyncConnection, *, limit: int) -> list[IssueRun]:
     )
 
 
+async def listed(tx: AsyncConnection, *, ended: int) -> list[IssueRun]:
+    """Return the runs that are not over, the oldest first, and the last that ended, the newest first.
+
+    They have no `body`: dashboards read them often, and texts of issues are long.
+    """
+    brief = (*(column for column in issue_runs.c if column.name != "body"), literal("").label("body"))
+    alive = select(*brief).where(issue_runs.c.state.in_(ALIVE))
+    over = select(*brief).where(issue_runs.c.state.not_in(ALIVE))
+    return [
+        *await IssueRun.every(tx, alive.order_by(issue_runs.c.created_at, issue_runs.c.id)),
+        *await IssueRun.every(tx, over.order_by(issue_runs.c.active_at.desc(), issue_runs.c.id).limit(ended)),
+    ]
+
+
 async def change(tx: AsyncConnection, run_id: str, *, only: Collection[IssueRunState], **values: object) -> bool:
     """Set columns of a run in one of the states `only`; False if it is in none of them."""
     where = (issue_runs.c.id == run_id, issue_runs.c.state.in_(only))
@@ -147,6 +162,27 @@ async def wakes(tx: AsyncConnection, run_id: str) -> list[IssueWake]:
     """Return all reasons why a run went on or is to go on, the oldest first."""
     query = select(issue_wakes).where(issue_wakes.c.run == run_id)
     return await IssueWake.every(tx, query.order_by(issue_wakes.c.at, issue_wakes.c.cause))
+
+
+async def wake_counts(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Return how many reasons to go on each of these runs had, and how many of them wait."""
+    found: dict[str, tuple[int, int]] = {}
+    columns = (issue_wakes.c.run, func.count(), func.count(issue_wakes.c.round))
+    for some in batches(ids):
+        query = select(*columns).where(issue_wakes.c.run.in_(some)).group_by(issue_wakes.c.run)
+        found |= {run: (every, every - taken) for run, every, taken in await tx.execute(query)}
+    return found
+
+
+async def failed_checks(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
+    """Return what the newest failed checks of those of these runs were that had some."""
+    found: dict[str, str] = {}
+    for some in batches(ids):
+        query = select(issue_wakes.c.run, issue_wakes.c.text).where(
+            issue_wakes.c.run.in_(some), issue_wakes.c.kind == "checks"
+        )
+        found |= {run: text for run, text in await tx.execute(query.order_by(issue_wakes.c.at, issue_wakes.c.cause))}
+    return found
 
 
 async def woken(tx: AsyncConnection) -> frozenset[str]:

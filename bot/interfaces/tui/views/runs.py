@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from bot.interfaces.tui.views.fleet import ago
 from bot.interfaces.tui.widgets.row_table import TableColumn, TableShape
 from bot.interfaces.tui.widgets.text_pane import Look, TextLine, look_of
-from bot.read_models.runs import RunLine, RunsModel
+from bot.read_models.runs import IssueRunLine, RunLine, RunsModel
 from bot.text.markdown import color_mark, span
 from budget import amounts
 
@@ -15,35 +15,112 @@ _LOOKS: Final[dict[str, Look]] = {"running": "good", "queued": "accent", "done":
                                   "limit": "warn", "timed_out": "warn", "stopped": "dim"}  # fmt: skip
 
 
-def run_items(model: RunsModel) -> tuple[RunLine, ...]:
-    """Return the runs that go on, then those that ended."""
-    return (*model.open, *model.ended)
+_ISSUE_LOOKS: Final[dict[str, Look]] = {"running": "good", "checking": "good", "queued": "accent", "frozen": "dim",
+                                        "failed": "bad", "destroyed": "dim"}  # fmt: skip
+
+RunItem: TypeAlias = RunLine | IssueRunLine
 
 
-def _agent(run: RunLine) -> str:
-    return f"{run.agent} {color_mark(run.color)}".rstrip()
+def run_items(model: RunsModel) -> tuple[RunItem, ...]:
+    """Return the runs of issues, then the others that go on, then those that ended."""
+    return (*model.issues, *model.open, *model.ended)
 
 
-RUNS: Final = TableShape[RunLine](
+def _agent(run: RunItem) -> str:
+    color = "" if isinstance(run, IssueRunLine) else color_mark(run.color)
+    return f"{run.agent} {color}".rstrip()
+
+
+def _state(run: RunItem) -> tuple[str, Look]:
+    looks = _ISSUE_LOOKS if isinstance(run, IssueRunLine) else _LOOKS
+    return run.state.replace("_", " "), looks.get(run.state, "")
+
+
+def _about(run: RunItem) -> str:
+    return run.title if isinstance(run, IssueRunLine) else run.prompt
+
+
+def _from(run: RunItem) -> str:
+    return run.reference if isinstance(run, IssueRunLine) else run.reference or run.source
+
+
+def _at(run: RunItem) -> float:
+    began = run.active_at if isinstance(run, IssueRunLine) else run.started_at or run.created_at
+    return run.ended_at or began
+
+
+def _look(run: RunItem) -> Look:
+    return "" if isinstance(run, IssueRunLine) else look_of(run.color)
+
+
+RUNS: Final = TableShape[RunItem](
     columns=(
         TableColumn(title="RUN", width=8, order=lambda r: (r.id,), cell=lambda r, _: (r.id, "")),
-        TableColumn(title="STATE", width=9, order=lambda r: (r.state, r.created_at),
-                    cell=lambda r, _: (r.state.replace("_", " "), _LOOKS.get(r.state, ""))),
+        TableColumn(title="STATE", width=9, order=lambda r: (r.state, r.created_at), cell=lambda r, _: _state(r)),
         TableColumn(title="AGENT", width=11, grows=1, order=lambda r: (r.agent,),
-                    cell=lambda r, _: (_agent(r), look_of(r.color))),
-        TableColumn(title="PROMPT", width=16, grows=4, cell=lambda r, _: (r.prompt, "")),
+                    cell=lambda r, _: (_agent(r), _look(r))),
+        TableColumn(title="PROMPT", width=16, grows=4, cell=lambda r, _: (_about(r), "")),
         TableColumn(title="WHY", width=14, grows=2, rank=2, cell=lambda r, _: (r.detail or "", "warn")),
-        TableColumn(title="FROM", width=8, rank=3, order=lambda r: (r.source, r.reference or ""),
-                    cell=lambda r, _: (r.reference or r.source, "dim")),
+        TableColumn(title="FROM", width=8, rank=3, order=lambda r: (_from(r),),
+                    cell=lambda r, _: (_from(r), "dim")),
         TableColumn(title="TOKENS", width=6, right=True, rank=1, order=lambda r: (-(r.tokens or 0.0),),
                     cell=lambda r, _: ("" if r.tokens is None else amounts.tokens(r.tokens), "")),
         TableColumn(title="AGE", width=6, right=True, order=lambda r: (-r.created_at,),
-                    cell=lambda r, now: (ago(r.ended_at or r.started_at or r.created_at, now), "dim")),
+                    cell=lambda r, now: (ago(_at(r), now), "dim")),
     ),
     key=lambda r: r.id,
-    words=lambda r: " ".join(filter(None, (r.id, r.agent, r.role, r.state, r.prompt, r.reference))).casefold(),
+    words=lambda r: " ".join(filter(None, (r.id, r.agent, r.role, r.state, _about(r), _from(r)))).casefold(),
     empty="No run. :run ROLE --prompt TEXT begins one.",
 )  # fmt: skip
+
+
+def item_text(run: RunItem, now: float) -> list[TextLine]:
+    """Return a run in full."""
+    return issue_text(run, now) if isinstance(run, IssueRunLine) else run_text(run, now)
+
+
+def issue_text(run: IssueRunLine, now: float) -> list[TextLine]:
+    """Return the run of an issue in full."""
+    lines = [TextLine(f"{run.id} · {run.state} · {run.reference} · {run.agent} · round {run.round}", "strong"),
+             TextLine(run.title)]  # fmt: skip
+    if run.detail:
+        lines.append(TextLine(run.detail, "warn"))
+    lines.append(TextLine(f"Issue {run.reference}{f': {run.url}' if run.url else ''}"))
+    if run.pull_request is not None:
+        words = filter(None, (f"Pull request #{run.pull_request}", run.pull_state, run.pull_url))
+        lines.append(TextLine(" · ".join(words)))
+    if run.branch:
+        lines.append(TextLine(f"Branch {run.branch}{f' at {run.pushed_sha[:12]}' if run.pushed_sha else ''}"))
+    if run.checks:
+        lines.append(TextLine(f"Checks that failed last: {run.checks}", "warn"))
+    for found in run.findings:
+        mark = f" (mark {found.mark}{', allowed' if found.is_allowed else ''})" if found.mark else ""
+        lines.append(TextLine(f"In the way: {found.sentence}{mark}", "bad"))
+    if run.more_findings:
+        lines.append(TextLine(f"{run.more_findings} more are in the way.", "bad"))
+    for each in run.rounds:
+        used = "" if each.tokens is None else f" · {amounts.tokens(each.tokens)} tokens"
+        lines.append(TextLine(f"Round {each.number} · {each.state.replace('_', ' ')}{used}"))
+    if run.more_operations:
+        lines.append(TextLine(f"{run.more_operations} earlier operations are not shown.", "dim"))
+    lines += [TextLine(f"· {each}") for each in run.operations]
+    lines.append(
+        TextLine(
+            f"Picked up for {run.picked_by} ({run.picked_how}) · role {run.role} · sandbox "
+            f"{', '.join(run.sandboxes) or 'none'} · thread in {run.room} ({run.connector})",
+            "dim",
+        )
+    )
+    waiting = f" ({run.waiting_wakes} wait)" if run.waiting_wakes else ""
+    dollars = f" · {amounts.money(run.usd)}" if run.usd is not None else ""
+    lines.append(TextLine(f"woken {run.wakes} times{waiting}{dollars} · active {ago(_at(run), now)} ago", "dim"))
+    if run.state == "failed":
+        marked = next((each.mark for each in run.findings if each.mark and not each.is_allowed), None)
+        allow = f", :runs allow {run.id} {marked} allows a finding" if marked else ""
+        lines.append(TextLine(f":runs retry {run.id} goes on{allow}.", "accent"))
+    elif run.state == "running":
+        lines.append(TextLine(f":runs stop {run.id} ends the round.", "accent"))
+    return lines
 
 
 def run_text(run: RunLine, now: float) -> list[TextLine]:

@@ -44,7 +44,7 @@ async def test_retry_repeats_what_was_stopped(world: ForgeHouse) -> None:
         await world.queue(f"{PRICE} [[wait: never]]")
         work = await world.at_work()
         await world.committed()
-        await world.home.ask(f"!runs stop {work.id}")
+        assert "is stopped" in await world.home.ask(f"!runs stop {RUN}")
         await world.settled()
         assert "goes on" in await world.home.ask(f"!runs retry {work.id}")
         again = await world.at_work(2)
@@ -52,6 +52,10 @@ async def test_retry_repeats_what_was_stopped(world: ForgeHouse) -> None:
         settled = await world.settled(2)
         assert settled.state == "frozen", settled
         assert len(world.pulls()) == 1
+        shown = await world.home.ask(f"!runs {work.id.rpartition('-')[0]}")
+        assert f"{world.forge.url}/acme/shop/issues/{settled.number}" in shown
+        assert str(settled.pull_url) in shown
+        assert f"`{RUN}-2`" in shown
         assert "does not wait for a decision" in await world.home.ask(f"!runs retry {RUN}")
 
 

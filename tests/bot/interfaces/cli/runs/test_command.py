@@ -228,7 +228,7 @@ async def test_a_run_that_is_not_waited_for_is_printed(shell: Terminal) -> None:
     assert (status, json.loads(out)["state"]) == (0, "queued")
     assert (await shell.run_of("coder", "done")).answer == "later"
     status, out, _ = await shell("runs", "--json")
-    (run,) = json.loads(out)
+    (run,) = json.loads(out)["runs"]
     assert (status, run["answer"], run["source"]) == (0, "later", "cli")
     status, out, _ = await shell("ps", "--json", "--all")
     (agent,) = json.loads(out)

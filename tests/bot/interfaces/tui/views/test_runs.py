@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bot.interfaces.tui.views.runs import RUNS, run_items, run_text
+from bot.interfaces.tui.views.runs import RUNS, item_text, run_items, run_text
 from bot.read_models.runs import RunLine, RunsModel
+from tests.bot.runs.test_issue_view import RUN as ISSUE
 
 NOW = 1_796_040_000.0
 OPEN = RunLine(
@@ -32,3 +33,16 @@ def test_the_whole_text_has_prompt_answer_and_reason() -> None:
     for words in ("timed out", "Its time was over.", "look", "Answer: so far", "$0.50"):
         assert words in text
     assert "ends in" in "\n".join(line.text for line in run_text(OPEN, NOW))
+
+
+def test_an_issue_is_a_row_before_others_with_everything_in_its_text() -> None:
+    assert run_items(RunsModel(open=(OPEN,), ended=(OVER,), issues=(ISSUE,))) == (ISSUE, OPEN, OVER)
+    cells = {column.title: column.cell(ISSUE, NOW) for column in RUNS.columns}
+    assert (cells["STATE"], cells["FROM"][0]) == (("failed", "bad"), "acme/shop#17")
+    assert cells["PROMPT"][0] == "Raise the price"
+    assert "acme/shop#17" in RUNS.words(ISSUE)
+    text = "\n".join(line.text for line in item_text(ISSUE, NOW))
+    for words in (ISSUE.url or "", ISSUE.pull_url or "", "c0ffee", "posted a comment on #17", "Round 1", "$0.50",
+                  "unit, lint", ":runs retry", ":runs allow"):  # fmt: skip
+        assert words in text
+    assert item_text(OVER, NOW) == run_text(OVER, NOW)

@@ -1,0 +1,106 @@
+"""Runs of issues as surfaces show them, from the rows of the register. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from bot.read_models.runs import IssueFinding, IssueRound, IssueRunLine
+from database.queries.agents.runs import AgentRound
+from database.queries.forge.issue_runs import IssueRun
+
+#: Findings and operations of a run that are shown.
+LISTED: Final = 50
+#: Characters of what failed checks are called.
+_LONGEST_CHECKS: Final = 2_000
+
+
+def line_of(
+    run: IssueRun,
+    rounds: Sequence[AgentRound],
+    *,
+    url: str | None,
+    wakes: tuple[int, int] = (0, 0),
+    checks: str | None = None,
+) -> IssueRunLine:
+    """Return a run of an issue as surfaces show it.
+
+    Args:
+        run: the run.
+        rounds: the runs of its agent; those of others are left out.
+        url: the issue's address.
+        wakes: how many reasons to go on it had, and how many of them wait.
+        checks: the checks that failed last.
+    """
+    those = tuple(filter(None, (_round(run.id, each) for each in rounds)))
+    ended = [each for each in those if each.tokens is not None]
+    findings = run.findings or ()
+    return IssueRunLine(
+        id=run.id,
+        reference=f"{run.repository}#{run.number}",
+        title=run.title,
+        number=run.number,
+        url=url,
+        pull_request=run.pull_request,
+        pull_url=run.pull_url or None,
+        pull_state=run.pull_state,
+        state=run.state,
+        detail=run.detail,
+        round=run.round,
+        role=run.role,
+        agent=run.agent,
+        sandboxes=tuple(run.sandboxes),
+        picked_by=run.picked_by,
+        picked_how=run.picked_how,
+        connector=run.connector,
+        room=run.room,
+        branch=run.branch,
+        pushed_sha=run.pushed_sha,
+        wakes=wakes[0],
+        waiting_wakes=wakes[1],
+        checks=None if checks is None else checks[:_LONGEST_CHECKS],
+        findings=tuple(_finding(each, run.allowed) for each in findings[:LISTED]),
+        more_findings=max(0, len(findings) - LISTED),
+        operations=tuple(run.operations[-LISTED:]),
+        more_operations=max(0, len(run.operations) - LISTED),
+        rounds=those,
+        tokens=sum(each.tokens or 0.0 for each in ended) if ended else None,
+        usd=_dollars([each.usd for each in ended]),
+        created_at=run.created_at,
+        active_at=run.active_at,
+        ended_at=run.ended_at,
+    )
+
+
+def _dollars(each: Sequence[float | None]) -> float | None:
+    """Return the sum of what rounds cost; None if nothing or not everything is known."""
+    known = [usd for usd in each if usd is not None]
+    return sum(known) if known and len(known) == len(each) else None
+
+
+def _round(run_id: str, work: AgentRound) -> IssueRound | None:
+    head, _, number = work.id.rpartition("-")
+    if head != run_id or not number.isdecimal():
+        return None
+    values = {name: getattr(work, name) for name in IssueRound.__dataclass_fields__ if name != "number"}
+    return IssueRound(number=int(number), **values)
+
+
+def _finding(finding: Mapping[str, Any], allowed: Sequence[str]) -> IssueFinding:
+    mark = str(finding["mark"]) if finding.get("mark") else None
+    return IssueFinding(sentence=sentence_of(finding), mark=mark, is_allowed=mark in allowed)
+
+
+def issue_url(kind: Literal["gitea", "github"], address: str, repository: str, number: int) -> str:
+    """Return where people see an issue. It is made from the configured address, and not from what the forge says."""
+    base = "https://github.com" if kind == "github" and address == "https://api.github.com" else address.rstrip("/")
+    return f"{base}/{repository}/issues/{number}"
+
+
+def sentence_of(finding: Mapping[str, Any]) -> str:
+    """Return what was found, and where."""
+    commit, path, line = finding.get("commit"), finding.get("path"), finding.get("line")
+    place = "" if path is None else f"{path!a}" + ("" if line is None else f", line {line}")
+    within = "" if commit is None else f"in commit {commit[:12]}"
+    where = ", ".join(filter(None, (place, within)))
+    return f"{finding['sentence']}" + (f" ({where})" if where else "")

@@ -1,0 +1,164 @@
+"""Runs of issues as text and as JSON. Titles, operations and addresses in them are other people's. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from bot.commands.syntax import command_line
+from bot.read_models import codec
+from bot.read_models.runs import IssueRound, IssueRunLine
+from bot.text import markdown
+from bot.text.timestamps import timestamp
+from budget import amounts
+
+#: A mark for each state.
+ISSUE_MARKS: Final = {
+    "queued": "⏳", "running": "▶", "checking": "🔎", "frozen": "🔀", "failed": "✖", "destroyed": "🏁",
+}  # fmt: skip
+#: What each state means to people.
+ISSUE_STATES: Final = {
+    "queued": "waits for a place",
+    "running": "its agent works",
+    "checking": "its commits are checked and pushed",
+    "frozen": "waits for people at the forge",
+    "failed": "waits for an operator",
+    "destroyed": "is over",
+}
+_PLAIN_URL: Final = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&*+,;=%-]{1,300}")
+_TIMES: Final = ("created_at", "started_at", "active_at", "ended_at")
+#: Characters of a title in a table.
+_GIST: Final = 60
+
+Redact = Callable[[str], str]
+
+
+def issues_text(lines: Sequence[IssueRunLine], now: float, redact: Redact) -> str:
+    """Return the table of runs of issues."""
+    rows = [
+        [
+            markdown.code(each.id),
+            f"{ISSUE_MARKS.get(each.state, '')} {each.state}",
+            f"{_link(each.reference, each.url)} {markdown.code(markdown.gist(each.title, redact, _GIST) or '-')}",
+            _pull(each),
+            f"{each.agent}, round {each.round}",
+            f"{markdown.span(now - (each.ended_at or each.active_at))} ago",
+            _used(each),
+        ]
+        for each in lines
+    ]
+    return markdown.table(["Issue run", "State", "Issue", "Pull request", "Agent", "Active", "Used"], rows)
+
+
+def issue_text(run: IssueRunLine, now: float, redact: Redact) -> str:
+    """Return everything about one run of an issue."""
+    mark = ISSUE_MARKS.get(run.state, "")
+    meaning = ISSUE_STATES.get(run.state)
+    parts = [
+        f"{mark} Run {markdown.code(run.id)} for {_link(run.reference, run.url)}: **{run.state}**"
+        + (f", {meaning}" if meaning else "")
+        + ".",
+        markdown.code(markdown.gist(run.title, redact, 200) or "-"),
+        _about(run, now),
+    ]
+    if run.detail:
+        parts.append(markdown.code(markdown.gist(run.detail, redact, 500)))
+    parts.append(_at_the_forge(run, redact))
+    if run.findings:
+        parts.append(_findings(run, redact))
+    if run.rounds:
+        rows = [
+            [markdown.code(each.id), each.state.replace("_", " "), _took(each, now), _used(each),
+             markdown.code(markdown.gist(each.detail, redact, 100)) if each.detail else ""]
+            for each in run.rounds
+        ]  # fmt: skip
+        parts.append(markdown.table(["Round", "State", "Time", "Used", "Detail"], rows))
+    if run.operations:
+        earlier = f" ({run.more_operations} earlier ones are left out)" if run.more_operations else ""
+        listed = "\n".join(f"- {markdown.code(markdown.gist(each, redact, 200))}" for each in run.operations)
+        parts.append(f"What its agent did at the forge{earlier}:\n\n{listed}")
+    if _used(run):
+        parts.append(f"All rounds used {_used(run)}.")
+    parts.append(_next(run))
+    return "\n\n".join(filter(None, parts))
+
+
+def _about(run: IssueRunLine, now: float) -> str:
+    sandboxes = markdown.some([markdown.code(each) for each in run.sandboxes]) or "none"
+    label = "by command" if run.picked_how == "pickup" else f"label {markdown.code(run.picked_how)}"
+    began = f"Picked up {markdown.span(now - run.created_at)} ago for {markdown.code(run.picked_by)} ({label})"
+    waiting = f", {run.waiting_wakes} of them for the next round" if run.waiting_wakes else ""
+    woken = f" Woken {run.wakes} times{waiting}." if run.wakes else ""
+    return (
+        f"Agent {run.agent} ({run.role}), round {run.round}, sandbox {sandboxes}. {began}. "
+        f"Its thread is in {markdown.code(run.room)} ({run.connector}).{woken}"
+    )
+
+
+def _at_the_forge(run: IssueRunLine, redact: Redact) -> str:
+    pull = _pull(run)
+    lines = [f"Pull request {pull}." if pull else "No pull request yet."]
+    if run.branch:
+        sha = f" at {markdown.code(run.pushed_sha[:12])}" if run.pushed_sha else ""
+        lines.append(f"Branch {markdown.code(run.branch)}{sha}.")
+    if run.checks:
+        lines.append(f"Checks that failed last: {markdown.code(markdown.gist(run.checks, redact, 300))}.")
+    return " ".join(lines)
+
+
+def _findings(run: IssueRunLine, redact: Redact) -> str:
+    lines = []
+    for each in run.findings:
+        allowed = ", allowed" if each.is_allowed else ""
+        mark = f" (mark {markdown.code(each.mark)}{allowed})" if each.mark else ""
+        lines.append(f"- {markdown.code(markdown.gist(each.sentence, redact, 500))}{mark}")
+    if run.more_findings:
+        lines.append(f"- … and {run.more_findings} more")
+    return "In the way of a push:\n\n" + "\n".join(lines)
+
+
+def _next(run: IssueRunLine) -> str:
+    if run.state == "running":
+        return f"{command_line(f'runs stop {run.id}')} ends the round."
+    if run.state == "checking":
+        return f"{command_line(f'runs retry {run.id}')} tries at once what it waits for."
+    if run.state != "failed":
+        return ""
+    retry = f"{command_line(f'runs retry {run.id}')} goes on with what there is."
+    mark = next((each.mark for each in run.findings if each.mark and not each.is_allowed), None)
+    allow = f" {command_line(f'runs allow {run.id} {mark}')} declares that a finding is no secret." if mark else ""
+    return retry + allow
+
+
+def _pull(run: IssueRunLine) -> str:
+    if run.pull_request is None:
+        return ""
+    state = f" ({run.pull_state})" if run.pull_state else ""
+    return f"{_link(f'#{run.pull_request}', run.pull_url)}{state}"
+
+
+def _link(label: str, url: str | None) -> str:
+    shown = markdown.code(label)
+    return f"[{shown}]({url})" if url and _PLAIN_URL.fullmatch(url) else shown
+
+
+def _took(each: IssueRound, now: float) -> str:
+    began = each.started_at or each.created_at
+    return markdown.span(now - began) if each.ended_at is None else f"took {markdown.span(each.ended_at - began)}"
+
+
+def _used(each: IssueRunLine | IssueRound) -> str:
+    if each.tokens is None:
+        return ""
+    usd = "" if each.usd is None else f", {amounts.amount(each.usd, 'usd')}"
+    return f"{amounts.amount(each.tokens, 'tokens')}{usd}"
+
+
+def issue_json(run: IssueRunLine, redact: Redact) -> dict[str, Any]:
+    """Return a run of an issue for programs."""
+    found = dataclasses.asdict(codec.masked(run, redact))
+    for each in (found, *found["rounds"]):
+        each.update({name: timestamp(each[name]) for name in _TIMES if name in each})
+    return found
