@@ -97,12 +97,16 @@ class OrderBook:
         self._news.set()
 
     async def run(self) -> None:
-        """Act on orders until cancelled."""
+        """Act on orders until cancelled. All open ones are tried at once: what they wait for may have come meanwhile."""
         async with asyncio.TaskGroup() as tasks:
             failures = 0
+            is_first = True
             while True:
                 self._news.clear()
                 try:
+                    if is_first:
+                        self._woken |= await self._open()
+                        is_first = False
                     wait = await self._begin(tasks)
                     failures = 0
                 except RegisterError as error:
@@ -111,6 +115,10 @@ class OrderBook:
                     wait = pause(failures, first=FIRST_PAUSE, longest=30.0, rng=self.rng)
                 await set_within(self._news, wait)
 
+    async def _open(self) -> set[str]:
+        async with self.store.read() as tx:
+            return await forge_orders.open_keys(tx)
+
     async def _begin(self, tasks: asyncio.TaskGroup) -> float | None:
         """Begin to act on orders whose time has come; return in how many seconds the next one is due."""
         now = self.clock()
@@ -118,7 +126,8 @@ class OrderBook:
             due = await forge_orders.due(tx, now, limit=MOST_AT_ONCE + len(self._busy))
             woken = [await forge_orders.get(tx, key) for key in sorted(self._woken)]
             next_at = await forge_orders.next_at(tx)
-        self._woken.clear()
+        # What is woken while it is tried is tried once more: it may have looked before there was something to see.
+        self._woken &= self._busy
         for order in [*(each for each in woken if each is not None and each.state == "open"), *due]:
             if order.key in self._busy:
                 continue

@@ -46,6 +46,11 @@ async def due(tx: AsyncConnection, now: float, *, limit: int) -> list[ForgeOrder
     return await ForgeOrder.every(tx, query.order_by(table.c.try_at, table.c.created_at, table.c.key).limit(limit))
 
 
+async def open_keys(tx: AsyncConnection) -> set[str]:
+    """Return the keys of all open orders."""
+    return set(await tx.scalars(select(table.c.key).where(table.c.state == "open")))
+
+
 async def next_at(tx: AsyncConnection) -> float | None:
     """Return when the next open order is due; None if there is none."""
     found: float | None = await tx.scalar(select(func.min(table.c.try_at)).where(table.c.state == "open"))

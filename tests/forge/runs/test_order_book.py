@@ -139,3 +139,35 @@ async def test_one_order_does_not_hold_up_others(store: Store) -> None:
         assert not slow.done()
         hold.set()
         assert await slow == "done"
+
+
+async def test_what_waits_is_tried_by_the_next_process_at_once(store: Store) -> None:
+    act, done = answering(ActAgain("The agent works."), Acted("signalled"))
+    async with running(store, act) as book:
+        waiting = asyncio.create_task(book.place("r/1/work", "r", "work"))
+        while not (row := await _row(store, "r/1/work")) or row.tries == 0:
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+    async with running(store, act) as book:
+        assert await book.place("r/1/work", "r", "work") == "signalled"
+    assert len(done) == 2
+
+
+async def test_what_is_woken_while_it_is_tried_is_tried_again(store: Store) -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+    answers = [ActAgain("The agent works."), Acted("signalled")]
+
+    async def act(order: ForgeOrder) -> Acted | ActAgain:
+        answer = answers.pop(0)
+        if answers:
+            began.set()
+            await may_end.wait()
+        return answer
+
+    async with running(store, act) as book:
+        waiting = asyncio.create_task(book.place("r/1/work", "r", "work"))
+        await began.wait()
+        book.wake("r/1/work")
+        await asyncio.sleep(0)
+        may_end.set()
+        assert await waiting == "signalled"
