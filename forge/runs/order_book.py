@@ -97,7 +97,7 @@ class OrderBook:
         self._news.set()
 
     async def run(self) -> None:
-        """Act on orders until cancelled. All open ones are tried at once: what they wait for may have come meanwhile."""
+        """Act on orders until cancelled. First try all open ones: what they wait for may have come meanwhile."""
         async with asyncio.TaskGroup() as tasks:
             failures = 0
             is_first = True
