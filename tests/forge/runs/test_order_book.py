@@ -155,7 +155,7 @@ async def test_what_waits_is_tried_by_the_next_process_at_once(store: Store) -> 
 
 async def test_what_is_woken_while_it_is_tried_is_tried_again(store: Store) -> None:
     began, may_end = asyncio.Event(), asyncio.Event()
-    answers = [ActAgain("The agent works."), Acted("signalled")]
+    answers: list[Acted | ActAgain] = [ActAgain("The agent works."), Acted("signalled")]
 
     async def act(order: ForgeOrder) -> Acted | ActAgain:
         answer = answers.pop(0)
