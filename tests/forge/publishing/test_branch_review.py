@@ -249,7 +249,7 @@ def test_a_large_file_that_compresses_well_is_a_finding_and_never_in_memory(stag
     assert [each.kind for each in found] == [FindingKind.SIZE]
     assert "200.0 MB" in found[0].sentence or "209.7 MB" in found[0].sentence
     after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert after < max(before, 400_000)
+    assert after <= max(before, 400_000)
 
 
 @pytest.mark.parametrize(("megabytes", "most"), [(12, 4), pytest.param(200, 64, marks=pytest.mark.slow)])
