@@ -148,7 +148,7 @@ def record_of(gathered: GatheredRun) -> ProvenanceRecord:
         session=gathered.turns.session,
         started=datetime.fromtimestamp(began, UTC),
         duration_s=None if ended is None else max(0, int(ended - began)),
-        exit=gathered.turns.exit,
+        exit=_exit(gathered.turns, work),
         turns=gathered.turns.turns,
         tokens_projected=None if projected is None else int(projected.tokens),
         cost_projected=None if projected is None or projected.usd is None else _usd(projected.usd),
@@ -170,6 +170,12 @@ def _ending(run: IssueRun, work: AgentRun | None) -> RunEnding:
         return RunEnding.SIGNALLED
     is_at_work = run.state == "running" and (work is None or work.state in runs.OPEN)
     return RunEnding.WORKING if is_at_work else RunEnding.WATCHDOG
+
+
+def _exit(turns: TurnFacts, work: AgentRun | None) -> str | None:
+    if turns.exit is None and work is not None and work.state == "failed" and turns.is_cut:
+        return "agent died"
+    return turns.exit
 
 
 def _ended_at(work: AgentRun | None) -> float | None:

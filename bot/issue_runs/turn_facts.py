@@ -26,6 +26,11 @@ class TurnFacts:
     exit: str | None = None
     """How the last turn ended in the runtime's words, such as ``end_turn``, or that the runtime died."""
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the turn began, and ended with its runtime or its agent host."""
+        return self.turns is not None and self.exit in (None, "cut", "runtime died")
+
 
 def facts_of(entries: Iterable[JournalEntry], message: str, until: float | None) -> TurnFacts:
     """Return what a journal tells of the work that a message began. Pure.
