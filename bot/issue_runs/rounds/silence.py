@@ -25,8 +25,9 @@ log = structlog.get_logger(__name__)
 
 SILENT: Final = declare("issues.silent")
 
-#: For how long an agent's tools may not answer: an agent host that begins serves them a moment later.
-_PATIENCE_S: Final = 60.0
+#: For how long an agent's tools may not answer, and how often they are tried.
+_PATIENCE_S: Final = 90.0
+_PAUSE_S: Final = 20.0
 _CONNECT_S: Final = 5.0
 
 
@@ -52,13 +53,18 @@ def silent_for(facts: SilenceFacts, now: float) -> float:
     return max(0.0, now - max(at for at in heard if at is not None))
 
 
+def tools_gone(answered: float | None, now: float) -> bool:
+    """Return whether tools that answered at a time are taken for lost. Those that never did may not exist. Pure."""
+    return answered is not None and now - answered >= _PATIENCE_S
+
+
 @dataclass(slots=True)
 class SilenceWatch:
     """Ends the work of silent agents, and of agents that can no longer say that they are done."""
 
     round: RoundContext
-    _without_tools: dict[str, float] = field(default_factory=dict)
-    """Since when the tools of a run's agent do not answer."""
+    _answered: dict[str, float] = field(default_factory=dict)
+    """When the tools of a run's agent answered last. An agent may have none, such as one on pi."""
 
     async def look(self, run: IssueRun) -> None:
         """End the work of a run if its agent is silent for longer than muster.yaml says.
@@ -70,7 +76,7 @@ class SilenceWatch:
         limit = self.round.link.settings.silence
         now = services.clock()
         if run.state != "running":
-            self._without_tools.pop(run.id, None)
+            self._answered.pop(run.id, None)
             return
         if await self._lacks_tools(run, now):
             await self._end(run, "Its tools do not answer any more, so it could not say that it is done.")
@@ -97,7 +103,7 @@ class SilenceWatch:
             await self._end(run, f"Nothing was heard of it for {markdown.span(limit)}.")
 
     async def _lacks_tools(self, run: IssueRun, now: float) -> bool:
-        """Return whether the agent works, and the tools that its agent host serves do not answer for a while."""
+        """Return whether the agent works, and its tools answered before, and do not for a while."""
         services = self.round.services
         async with services.store.read() as tx:
             work = await runs.get(tx, work_id(run))
@@ -105,12 +111,15 @@ class SilenceWatch:
         works = work is not None and work.state == "running" and work.ending is None
         # A host that is away is restarted, which is somebody else's part.
         if not works or row is None or (await services.agents.view_of(row.name)).status is None:
-            self._without_tools.pop(run.id, None)
+            self._answered.pop(run.id, None)
+            return False
+        answered = self._answered.get(run.id)
+        if answered is not None and now - answered < _PAUSE_S:
             return False
         if await _answers(services.paths.tools_socket(run.agent)):
-            self._without_tools.pop(run.id, None)
+            self._answered[run.id] = now
             return False
-        return now - self._without_tools.setdefault(run.id, now) >= _PATIENCE_S
+        return tools_gone(answered, now)
 
     async def _end(self, run: IssueRun, why: str) -> None:
         services = self.round.services

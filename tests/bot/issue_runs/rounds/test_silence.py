@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.issue_runs.rounds.service import Rounds
-from bot.issue_runs.rounds.silence import SilenceFacts, silent_for
+from bot.issue_runs.rounds.silence import SilenceFacts, silent_for, tools_gone
 from database.queries.agents.runs import AgentRun
 from fleet.supervision import host_lifecycle
 from fleet.supervision.restart_policy import RestartLimits
@@ -68,12 +68,14 @@ async def test_an_agent_whose_tools_are_gone_is_not_waited_for(tmp_path: Path) -
         await world.queue("[[commit: shop.py def price(): return 2]] [[wait: never]]")
         await world.at_work()
         await world.committed()
-        world.home.paths.tools_socket("coder17").unlink()
         rounds = world.home.orchestrator.services.rounds
         assert isinstance(rounds, Rounds)
         await rounds.look()
+        world.home.paths.tools_socket("coder17").unlink()
+        ahead = 60.0
+        await rounds.look()
         assert (await world.run()).state == "running"
-        ahead = 90.0
+        ahead = 120.0
         await rounds.look()
         assert (await world.settled()).state == "frozen"
         work = await world.work()
@@ -81,6 +83,12 @@ async def test_an_agent_whose_tools_are_gone_is_not_waited_for(tmp_path: Path) -
         assert "tools do not answer" in (work.detail or "")
         ((item, pull),) = world.pulls()
         assert pull.is_draft or item.title.startswith("WIP:")
+
+
+def test_tools_are_gone_only_if_they_answered_before() -> None:
+    assert not tools_gone(None, NOON)
+    assert not tools_gone(NOON, NOON + 60)
+    assert tools_gone(NOON, NOON + 90)
 
 
 async def test_what_a_silent_agent_committed_becomes_a_draft(tmp_path: Path) -> None:
