@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +62,36 @@ async def test_what_an_agent_committed_before_its_host_died_for_good_becomes_a_d
         work = await world.work()
         assert work is not None
         assert work.state == "failed"
+
+
+async def test_what_an_agent_committed_before_its_runtime_died_becomes_a_draft(world: ForgeHouse) -> None:
+    async with world.home.open() as orchestrator:
+        orchestrator.agents.context.limits = RestartLimits(falls=1)
+        await world.queue("[[commit: shop.py def price(): return 2]] [[wait: never]]")
+        await world.at_work()
+        await world.committed()
+        status = (await orchestrator.agents.view_of("coder17")).status
+        assert status is not None
+        assert status.runtime_pid is not None
+        os.kill(status.runtime_pid, signal.SIGKILL)
+        assert (await world.settled()).state == "frozen"
+        ((item, pull),) = world.pulls()
+        assert pull.is_draft or item.title.startswith("WIP:")
+        assert "runtime died" in item.remarks[0].body
+
+
+async def test_an_agent_that_a_person_kills_is_stopped_and_not_silent(world: ForgeHouse) -> None:
+    async with world.home.open():
+        await world.queue("[[commit: shop.py def price(): return 2]] [[wait: never]]")
+        await world.at_work()
+        await world.committed()
+        asked = await world.home.reply(world.home.chat.post("!kill coder17"))
+        world.home.chat.react(asked.event_id, "✅")
+        assert (await world.settled()).state == "failed"
+        work = await world.work()
+        assert work is not None
+        assert work.state == "stopped"
+        assert world.pulls() == []
 
 
 async def test_an_agent_whose_tools_are_gone_is_not_waited_for(tmp_path: Path) -> None:
