@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -179,10 +180,11 @@ def write_schemas(paths: Paths) -> dict[Path, str]:
 
 def _load(paths: Paths) -> Settings:
     try:
-        document = yaml_loader.read(paths.muster_yaml)
+        text = yaml_loader.read_text(paths.muster_yaml)
     except FileNotFoundError:
         return _settings(MusterFile(), _connectors_of_nothing(), {}, paths, ())
-    return _checked(document, paths)
+    made = _checked(yaml_loader.parse(paths.muster_yaml, text), paths)
+    return replace(made, digest=hashlib.sha256(text.encode()).hexdigest())
 
 
 def check_text(paths: Paths, text: str) -> Settings:

@@ -7,7 +7,7 @@
     STATE/register.db   muster.lock  standby.lock  installation  muster.log  prompt-history  brought-down
     STATE/agents/NAME/        an agent's private folder
     STATE/workspaces/NAME/    an agent's workspace, unless the roster sets another
-    STATE/repositories/HOST/  copies of a forge's repositories, of which agents get clones
+    STATE/repositories/HOST/  copies of a forge's repositories, of which agents get clones; .kept: commits of ended runs
     STATE/workflows.db        the rounds of issue runs that go on; made anew at each start
     STATE/connectors/NAME/    a connector's private folder
     STATE/keys/NAME/          a connector's keys of encrypted rooms; backups and restores skip them

@@ -334,6 +334,8 @@ class Settings:
     timezone: ZoneInfo
     warnings: tuple[str, ...] = ()
     """Problems that do not prevent a start."""
+    digest: str | None = None
+    """SHA-256 of the file's text that these were read from, as hexadecimal digits; None: there is no file."""
 
     def project_rooms(self, connector: str) -> tuple[str, ...]:
         """Return the projects' own rooms on a connector."""

@@ -131,11 +131,21 @@ class Draw:
             f"launch:{self.launch_id}",
             f"agent:{self.agent}",
             *([f"role:{self.role}"] if self.role else []),
-            *(f"profile:{profile}" for profile in self.profiles),
+            *self.profile_scopes,
             "host",
             f"provider:{self.provider}",
             f"account:{self.account}",
         )
+
+    @property
+    def profile_scopes(self) -> tuple[str, ...]:
+        """Those of the sandbox profiles."""
+        return tuple(f"profile:{profile}" for profile in self.profiles)
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether the agent's sandbox is several profiles joined, such as ``web+data``."""
+        return bool(self.profiles) and "+" in self.profiles[0]
 
     @property
     def every_scope(self) -> tuple[str, ...]:

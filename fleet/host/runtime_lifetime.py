@@ -112,6 +112,7 @@ class RuntimeLife:
             loaded=ready.loaded,
             images=ready.images,
             note=ready.note,
+            version=ready.version,
         )
 
     async def _failed(self, reason: str) -> RuntimeFailed:

@@ -50,6 +50,8 @@ class RuntimeStarted:
     """Whether the session that was there before goes on; if not although there was one, `note` says why."""
     images: bool = False
     note: str | None = None
+    version: str | None = None
+    """The runtime's own; None: it does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

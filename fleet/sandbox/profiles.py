@@ -167,7 +167,7 @@ def _joined(name: str, parts: Sequence[SandboxProfile]) -> SandboxProfile:
         SandboxProfile(
             name=name,
             kind="container" if any(part.kind == "container" for part in parts) else "bubblewrap",
-            # The last one first: its allowance goes before those of the others, and all of their pools hold.
+            # All allowances of these govern together (`budget.limits.precedence`), and all pools hold.
             lineage=(name, *dict.fromkeys(each for part in reversed(parts) for each in part.lineage)),
             routes=tuple(dict.fromkeys(route for part in parts for route in part.routes)),
             mounts=tuple(mounts[place] for place in sorted(mounts)),

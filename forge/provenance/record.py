@@ -76,7 +76,7 @@ class RecordedOperation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedRoute:
-    """A host that the agent reached through the egress."""
+    """A host that the agent could reach through the egress."""
 
     host: str
     """Its public name, or ``internal``."""

@@ -13,6 +13,7 @@ from bot.config.paths import Paths
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from forge.model.references import IssueReference
     from forge.provenance.verification import AuditEvidence, CommitVerification
 
 
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 def provenance_verify(commits: str, repository: Path, keys: tuple[str, ...], audit: bool, as_json: bool) -> int:
     """Check the signed records of commits. It fails if one is missing or does not match.
 
-    COMMIT: a commit or a branch, or a range: FROM..TO.
+    COMMIT: a commit or a branch, or a range: FROM..TO. Or a pull request of the configured forge: OWNER/REPO#N, or its
+    address.
 
-    Records are in git notes. Fetch them first: git fetch origin refs/notes/muster:refs/notes/muster
+    Of a pull request, commits and records are read from the forge. In a clone, records are in git notes. Fetch them
+    first: git fetch origin refs/notes/muster:refs/notes/muster
     """
     import asyncio
     import json
@@ -42,7 +45,10 @@ def provenance_verify(commits: str, repository: Path, keys: tuple[str, ...], aud
     from forge.provenance import git_notes
     from forge.provenance.verification import named_digests, verify
 
+    pull = _pull_request(commits)
     trusted = _trusted(keys)
+    if pull is not None:
+        return _verify_pull_request(pull, trusted, audit=audit, as_json=as_json)
     found = workspace.find(repository)
     if found is None:
         raise UserError(
@@ -55,6 +61,41 @@ def provenance_verify(commits: str, repository: Path, keys: tuple[str, ...], aud
     verified = verify(notes, names, trusted, evidence)
     click.echo(json.dumps(_as_json(verified, trusted), indent=2) if as_json else _text(verified))
     return 1 if any(each.faults for each in verified) else 0
+
+
+def _pull_request(text: str) -> IssueReference | None:
+    """Return the pull request that was named. Nothing is loaded for what is a commit."""
+    from bot.config.loader import load
+    from bot.issue_runs.pull_verification import reference_of
+
+    return reference_of(text, load(Paths.of(os.environ)).forge) if "#" in text or "://" in text else None
+
+
+def _verify_pull_request(reference: IssueReference, trusted: frozenset[str], *, audit: bool, as_json: bool) -> int:
+    import asyncio
+    import json
+
+    from bot.config.loader import load
+    from bot.issue_runs.pull_verification import verify_pull_request
+
+    block = load(Paths.of(os.environ)).forge
+    assert block is not None
+
+    async def read_audit(digests: frozenset[str]) -> AuditEvidence:
+        return await _audit(trusted, digests)
+
+    read = read_audit if audit else None
+    found = asyncio.run(verify_pull_request(block, os.environ, reference, trusted, read))
+    fault = found.description
+    if as_json:
+        shown = None if fault is None else {"code": fault.code, "detail": fault.detail}
+        more = {"pull_request": str(reference), "ok": found.is_fine, "description": shown, "notice": found.notice}
+        click.echo(json.dumps({**_as_json(found.commits, trusted), **more}, indent=2))
+    else:
+        said = "shows a record of the same run" if fault is None else f"does not match\n  fault: {fault.detail}"
+        lines = [_text(found.commits, fetch=False), f"description: {said}"]
+        click.echo("\n".join([*lines, *([f"note: {found.notice}"] if found.notice else [])]))
+    return 0 if found.is_fine else 1
 
 
 def _trusted(keys: Sequence[str]) -> frozenset[str]:
@@ -102,7 +143,7 @@ async def _audit(trusted: Collection[str], digests: frozenset[str]) -> AuditEvid
     return AuditEvidence(digests=check.found, faults=faults, begins_at=check.begins_at)
 
 
-def _text(verified: Sequence[CommitVerification]) -> str:
+def _text(verified: Sequence[CommitVerification], *, fetch: bool = True) -> str:
     lines = []
     for each in verified:
         lines.append(f"{each.commit[:12]}: {'does not match' if each.faults else 'matches'}")
@@ -111,7 +152,7 @@ def _text(verified: Sequence[CommitVerification]) -> str:
             lines.append(f"  written by {record.agent!r} ({record.role!r}, {record.runtime!r}), run {record.run!r}")
         lines += [f"  fault: {fault.detail}" for fault in each.faults]
         lines += [f"  note: {notice}" for notice in each.notices]
-    if any(fault.code == "note_missing" for each in verified for fault in each.faults):
+    if fetch and any(fault.code == "note_missing" for each in verified for fault in each.faults):
         lines.append("If records may not be here yet, fetch them: git fetch origin refs/notes/muster:refs/notes/muster")
     return "\n".join(lines)
 

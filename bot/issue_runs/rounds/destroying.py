@@ -1,6 +1,6 @@
 """The end of a run: its pull request was closed, so its agent and its clone are removed.
 
-The commits stay in Muster's copy of the repository for a while. Done again, it changes nothing.
+The commits stay in a git folder of their own for a while. Done again, it changes nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Final
 
 import structlog
 
+from bot.issue_runs.rounds import text
+from bot.issue_runs.rounds.kept_commits import KeptCommits
 from bot.issue_runs.rounds.round_state import RoundContext, work_id
 from core.crash_points import declare
 from core.errors import MusterError
@@ -58,9 +60,15 @@ class Destroying:
                 return False
             if not await self._forgotten(run):
                 return False
+        kept = KeptCommits(self.round.ground(run), run)
+        tip = await asyncio.to_thread(kept.tip)
         now = services.clock()
         async with services.store.write(DESTROY) as tx:
             await issue_runs.change(tx, run.id, only=issue_runs.ALIVE, state="destroyed", active_at=now, ended_at=now)
+            if tip is not None and tip != run.pushed_sha:
+                words = text.kept(run, kept.place, kept.branch, self.round.link.settings.keep_commits)
+                await self.round.tell(tx, run, f"{run.round}/kept", words)
+        services.delivery.wake()
         log.info("round.destroyed", run=run.id, agent=run.agent)
         return True
 
@@ -69,7 +77,7 @@ class Destroying:
         services = self.round.services
         try:
             await services.agents.kill(row, discard=False)
-            await asyncio.to_thread(self._kept, run)
+            await asyncio.to_thread(KeptCommits(self.round.ground(run), run).keep)
             await asyncio.to_thread(self.round.ground(run).clone.remove, discard=True)
         except (FleetError, OSError) as error:
             log.warning("round.not_destroyed", run=run.id, agent=run.agent, reason=str(error))
@@ -88,14 +96,10 @@ class Destroying:
             return False
         return True
 
-    def _kept(self, run: IssueRun) -> None:
-        """Keep the agent's commits under a name of Muster's own in its copy of the repository."""
-        clone = self.round.ground(run).clone
-        if clone.record() is not None and clone.place.exists():
-            clone.fetch()
-
     def forget_commits(self, run: IssueRun) -> None:
         """Let go of the commits of a run that ended long ago. Blocking."""
+        KeptCommits(self.round.ground(run), run).forget()
+        # Earlier versions kept them in the copy of the repository.
         repository = find(self.round.ground(run).mirror.place)
         if repository is None:
             return

@@ -5,7 +5,9 @@ Time in which somebody else is waited for does not count: a person, the pace, a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -22,6 +24,11 @@ from database.queries.forge.issue_runs import IssueRun
 log = structlog.get_logger(__name__)
 
 SILENT: Final = declare("issues.silent")
+
+#: For how long an agent's tools may not answer, and how often they are tried.
+_PATIENCE_S: Final = 90.0
+_PAUSE_S: Final = 20.0
+_CONNECT_S: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,11 +53,18 @@ def silent_for(facts: SilenceFacts, now: float) -> float:
     return max(0.0, now - max(at for at in heard if at is not None))
 
 
+def tools_gone(answered: float | None, now: float) -> bool:
+    """Return whether tools that answered at a time are taken for lost. Those that never did may not exist. Pure."""
+    return answered is not None and now - answered >= _PATIENCE_S
+
+
 @dataclass(slots=True)
 class SilenceWatch:
-    """Ends the work of silent agents."""
+    """Ends the work of silent agents, and of agents that can no longer say that they are done."""
 
     round: RoundContext
+    _answered: dict[str, float] = field(default_factory=dict)
+    """When the tools of a run's agent answered last. An agent may have none, such as one on pi."""
 
     async def look(self, run: IssueRun) -> None:
         """End the work of a run if its agent is silent for longer than muster.yaml says.
@@ -61,7 +75,13 @@ class SilenceWatch:
         services = self.round.services
         limit = self.round.link.settings.silence
         now = services.clock()
-        if run.state != "running" or now - run.active_at < limit:
+        if run.state != "running":
+            self._answered.pop(run.id, None)
+            return
+        if await self._lacks_tools(run, now):
+            await self._end(run, "Its tools do not answer any more, so it could not say that it is done.")
+            return
+        if now - run.active_at < limit:
             return
         async with services.store.read() as tx:
             work = await runs.get(tx, work_id(run))
@@ -79,9 +99,46 @@ class SilenceWatch:
             heard_at=max((run.active_at, *(wake.at for wake in wakes))),
             is_waiting=bool(asks or stopped),
         )
-        if work is None or silent_for(facts, now) < limit:
+        if silent_for(facts, now) >= limit:
+            await self._end(run, f"Nothing was heard of it for {markdown.span(limit)}.")
+
+    async def _lacks_tools(self, run: IssueRun, now: float) -> bool:
+        """Return whether the agent works, and its tools answered before, and do not for a while."""
+        services = self.round.services
+        async with services.store.read() as tx:
+            work = await runs.get(tx, work_id(run))
+            row = await agents.get(tx, run.agent)
+        works = work is not None and work.state == "running" and work.ending is None
+        # A host that is away is restarted, which is somebody else's part.
+        if not works or row is None or (await services.agents.view_of(row.name)).status is None:
+            self._answered.pop(run.id, None)
+            return False
+        answered = self._answered.get(run.id)
+        if answered is not None and now - answered < _PAUSE_S:
+            return False
+        if await _answers(services.paths.tools_socket(run.agent)):
+            self._answered[run.id] = now
+            return False
+        return tools_gone(answered, now)
+
+    async def _end(self, run: IssueRun, why: str) -> None:
+        services = self.round.services
+        async with services.store.read() as tx:
+            work = await runs.get(tx, work_id(run))
+        if work is None:
             return
-        log.warning("round.silent", run=run.id, agent=run.agent)
+        log.warning("round.silent", run=run.id, agent=run.agent, reason=why)
         async with services.store.write(SILENT) as tx:
-            await services.runs.decide(tx, work, "timed_out", f"Nothing was heard of it for {markdown.span(limit)}.")
+            await services.runs.decide(tx, work, "timed_out", why)
         services.runs.after(work)
+
+
+async def _answers(path: Path) -> bool:
+    """Return whether somebody listens at a socket."""
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            _, writer = await asyncio.open_unix_connection(path)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True

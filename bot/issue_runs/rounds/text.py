@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from bot.commands.syntax import command_line
@@ -76,4 +77,13 @@ def forge_refused(run: IssueRun, why: str, redact: Redact) -> str:
     """Return the report that the forge does not take what a round is to leave there."""
     return (
         f"⚠️ The forge does not take what {reference(run)} needs: {markdown.gist(why, redact, 500)} It is tried again."
+    )
+
+
+def kept(run: IssueRun, folder: Path, branch: str, for_s: float) -> str:
+    """Return where the commits are that the forge does not have."""
+    fetch = markdown.code(f"git fetch {folder} {branch}")
+    return (
+        f"🗄 {reference(run)} is over, and its agent committed what is not at the forge. Nobody checked it. It is kept "
+        f"for {markdown.span(for_s)}; {fetch} gets it in a clone on this machine."
     )

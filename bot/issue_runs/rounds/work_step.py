@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs.rounds import prompts
 from bot.issue_runs.rounds.round_state import RoundContext, order_key, work_id
+from bot.issue_runs.turn_facts import read_facts
 from bot.runs import beginning
 from bot.runs.model import RunSettings
 from core.crash_points import declare
@@ -67,7 +68,13 @@ class WorkStep:
             return ActAgain("Its agent works.")
         if signals:
             return ActAgain("Its agent signals.", _SIGNAL_S)
-        return _outcome(run, work)
+        gone = work.state == "failed" and await asyncio.to_thread(self._is_gone, work)
+        return _outcome(run, work, is_gone=gone)
+
+    def _is_gone(self, work: AgentRun) -> bool:
+        """Return whether the agent's host or runtime died in its turn, and did not come back. Blocking."""
+        folder = self.round.services.paths.agent_folder(work.agent)
+        return read_facts(folder, work.message, work.turn_ended_at or work.ended_at).is_cut
 
     async def _begin(self, run: IssueRun, wakes: list[IssueWake]) -> Acted | ActAgain:
         services = self.round.services
@@ -172,9 +179,10 @@ def _signalled(run: IssueRun) -> WorkResult:
     return WorkResult.SIGNALLED if run.signal is not None else WorkResult.SILENT
 
 
-def _outcome(run: IssueRun, work: AgentRun) -> Acted:
+def _outcome(run: IssueRun, work: AgentRun, *, is_gone: bool) -> Acted:
+    """Return what the work came to. What an agent committed before it died counts as that of a silent one."""
     result = _RESULTS[work.state]
-    if result is None or (result is WorkResult.FAILED and run.signal is not None):
+    if result is None or (result is WorkResult.FAILED and (is_gone or run.signal is not None)):
         return Acted(_signalled(run).value)
     return _ended(run.id, result, work.detail or f"Its agent's work ended: {work.state}.")
 

@@ -78,6 +78,13 @@ async def head(tx: AsyncConnection) -> str:
     return found or BEGIN
 
 
+async def head_at(tx: AsyncConnection, at: float) -> str | None:
+    """Return the digest of the newest line that was written at this time or before; None: there is none."""
+    newest = select(audit.c.chain).where(audit.c.at <= at, audit.c.chain.is_not(None))
+    found: str | None = await tx.scalar(newest.order_by(audit.c.seq.desc()).limit(1))
+    return found
+
+
 async def every(tx: AsyncConnection) -> list[AuditAnchor]:
     """Return all anchors, oldest first."""
     return await AuditAnchor.every(tx, select(audit_anchors).order_by(audit_anchors.c.id))

@@ -169,6 +169,18 @@ async def spent(
     return sorted(made, key=lambda each: (-each.tokens, each.key or ""))
 
 
+async def answered(
+    tx: AsyncConnection, agent: str, *, since: float, until: float | None = None
+) -> list[tuple[str, str, str | None]]:
+    """Return by which providers, accounts and models requests of an agent were answered, as far as copied, sorted."""
+    where = [ledger.c.agent == agent, ledger.c.ended_at >= since, ledger.c.output_tokens > 0]
+    if until is not None:
+        where.append(ledger.c.started_at <= until)
+    query = select(ledger.c.provider, ledger.c.account, ledger.c.model).where(*where).distinct()
+    found = [(provider, account, model) for provider, account, model in await tx.execute(query)]
+    return sorted(found, key=lambda each: (each[0], each[1], each[2] or ""))
+
+
 async def tokens_by_agent(tx: AsyncConnection, *, since: float) -> dict[str, int]:
     """Return all tokens of each agent's requests that ended at or after `since`."""
     return {agent: sums.tokens for (agent,), sums in (await usage_queries.groups(tx, ["agent"], since)).items()}

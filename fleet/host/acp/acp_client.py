@@ -61,6 +61,8 @@ class RuntimeCapabilities:
     """Whether it can be told that a session is over for now, and puts it away then."""
     fork_session: bool
     """Whether it can begin a session as a copy of another."""
+    version: str | None = None
+    """The runtime's own, as it says; None: it does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,7 @@ class AcpClient:
             images=prompts.get("image") is True,
             close_session=isinstance(sessions.get("close"), dict),
             fork_session=isinstance(sessions.get("fork"), dict),
+            version=_short(_dict(answer.get("agentInfo")).get("version")),
         )
 
     async def new_session(
@@ -281,3 +284,8 @@ def _wire(model: BaseModel) -> dict[str, Any]:
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _short(value: object) -> str | None:
+    """Return a name that a runtime gives, in one short line; None if it is none."""
+    return " ".join(value.split())[:100] or None if isinstance(value, str) else None

@@ -21,6 +21,8 @@ class Established:
     forks: bool
     """Whether the runtime can begin a session as a copy of another."""
     note: str | None
+    version: str | None = None
+    """The runtime's own."""
 
 
 async def establish(
@@ -51,6 +53,7 @@ async def establish(
         closable=capabilities.close_session,
         forks=capabilities.fork_session,
         note=note,
+        version=capabilities.version,
     )
 
 

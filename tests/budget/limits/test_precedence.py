@@ -57,3 +57,15 @@ def test_an_admins_later_limit_on_the_agent_narrows_what_a_launch_raised() -> No
     lowers = _allowance("launch:l1")
     assert governing([lowers, before], DRAW) == (lowers, before)
     assert overruled([lowers, before], DRAW) == ()
+
+
+def test_of_joined_profiles_all_allowances_govern_so_the_strictest_holds() -> None:
+    joined = Draw(
+        agent="coder0", launch_id="l1", profiles=("web+deep", "deep", "web"), provider="anthropic", account="team"
+    )
+    mine = [_allowance("profile:deep", 500), _allowance("profile:web", 100)]
+    limits = [_allowance("host", 10), *mine, _pool("profile:web")]
+    assert governing(limits, joined) == (*mine, limits[-1])
+    assert governing([*limits, _allowance("agent:coder0", 900)], joined)[0].scope == "agent:coder0"
+    assert governing([_allowance("host", 10)], joined) == (_allowance("host", 10),)
+    assert overruled(limits, joined) == ((limits[0], mine[0]),)

@@ -38,7 +38,7 @@ def test_the_strictest_of_what_conflicts_holds_in_any_order(name: str) -> None:
     assert {"web", "data"} < set(joined.lineage)
 
 
-def test_the_last_ones_limits_come_first() -> None:
+def test_the_limits_of_all_are_found() -> None:
     joined = named("web+deep", KNOWN)
     assert joined is not None
     assert joined.lineage == ("web+deep", "deep", "data", "web")

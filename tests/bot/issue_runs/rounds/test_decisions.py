@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+
+from bot.issue_runs.rounds.service import Rounds
 from tests.bot.issue_runs.forge_house import RUN, ForgeHouse
 
 PRICE = "[[commit: shop.py def price(): return 2]]"
 SECRET = "ghp_" + "Zx9" * 12
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout
 
 
 async def test_an_operator_allows_what_is_no_secret(world: ForgeHouse) -> None:
@@ -69,8 +77,9 @@ async def test_a_closed_run_leaves_commits_and_can_go_on_with_a_new_agent(world:
         assert await world.home.known("coder17") is None
         assert not world.home.paths.agent_folder("coder17").exists()
         assert not world.home.paths.workspace("coder17").exists()
-        kept = world.home.paths.repositories.rglob("*coder17*")
-        assert [path for path in kept if path.is_file()]
+        kept = [path for path in world.home.paths.repositories.rglob("coder17") if path.is_file()]
+        assert kept
+        assert [path for path in kept if ".kept" not in path.parts] == []
 
         await orchestrator.services.rounds.reopen(RUN)
         await world.wake_by("[[commit: more.txt more]] [[say: two]]")
@@ -83,6 +92,33 @@ async def test_a_closed_run_leaves_commits_and_can_go_on_with_a_new_agent(world:
         assert again.pushed_sha != settled.pushed_sha
         assert "+def price(): return 2" in world.changed()
         assert "+more" in world.changed()
+
+
+async def test_commits_that_were_not_pushed_are_kept_apart_and_told(world: ForgeHouse) -> None:
+    async with world.home.open() as orchestrator:
+        await world.queue(f"{PRICE} [[wait: never]]")
+        await world.at_work()
+        await world.committed()
+        await orchestrator.services.rounds.destroy(RUN)
+        await world.until(lambda run: run.state == "destroyed")
+        told = await world.home.heard(await world.thread(), "is not at the forge")
+        (folder,) = world.home.paths.repositories.rglob(f"{RUN}.git")
+        assert f"git fetch {folder} muster/coder17" in told
+        person = world.home.paths.state.parent / "person"
+        mirror = next(world.home.paths.repositories.rglob("shop.git"))
+        _git("clone", "--quiet", str(mirror), str(person))
+        _git("-C", str(person), "fetch", "--quiet", str(folder), "muster/coder17")
+        assert "return 2" in _git("-C", str(person), "show", "FETCH_HEAD:shop.py")
+        # Nothing of it is where later agents' clones borrow from.
+        tip = _git("-C", str(person), "rev-parse", "FETCH_HEAD").strip()
+        looked = ["git", "-C", str(mirror), "cat-file", "-e", tip]
+        assert (await asyncio.to_thread(subprocess.run, looked, capture_output=True)).returncode != 0
+
+        rounds = orchestrator.services.rounds
+        assert isinstance(rounds, Rounds)
+        await world.change(ended_at=1.0)
+        await rounds.forget_commits()
+        assert not folder.exists()
 
 
 async def test_wakes_that_are_used_up_are_asked_about_once(world: ForgeHouse) -> None:

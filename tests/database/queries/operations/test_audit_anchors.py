@@ -305,3 +305,16 @@ async def test_lines_of_an_earlier_version_are_chained_until_something_is_signed
     async with store.write(STEP) as tx:
         await audit_anchors.adopt(tx)
     assert await faults(store) == [f"unchained {late}"]
+
+
+async def test_the_newest_line_of_a_time_is_found(store: Store) -> None:
+    async with store.read() as tx:
+        assert await audit_anchors.head_at(tx, NOON) is None
+    await write(store, 1)
+    async with store.read() as tx:
+        first = await audit_anchors.head(tx)
+    await write(store, 2)
+    async with store.read() as tx:
+        assert await audit_anchors.head_at(tx, NOON + 0.5) is None
+        assert await audit_anchors.head_at(tx, NOON + 1.5) == first
+        assert await audit_anchors.head_at(tx, NOON + 2) == await audit_anchors.head(tx)
