@@ -164,6 +164,10 @@ class Desk:
         return [(line.identity, line.action, line.outcome) for line in lines]
 
 
+async def _unknown_cost(**_: object) -> None:
+    return None
+
+
 @contextlib.asynccontextmanager
 async def desk_at(store: Store, link: ForgeLink, *, acting: bool = True) -> AsyncIterator[Desk]:
     """The tools, and beside them what acts on the orders."""
@@ -174,6 +178,9 @@ async def desk_at(store: Store, link: ForgeLink, *, acting: bool = True) -> Asyn
             store=store, clock=time.time, forge=link, rounds=rounds,
             redact=SecretMasker(frozenset({"hunter2-hunter2"})),
             agents=SimpleNamespace(journal_effects=thread),
+            settings=SimpleNamespace(forge=None, accounts={}), planner=SimpleNamespace(profiles={}),
+            paths=SimpleNamespace(agent_folder=Path("/nonexistent").joinpath),
+            dispatcher=SimpleNamespace(cost_of=_unknown_cost),
         ),
     )  # fmt: skip
     book = OrderBook(store, IssueWrites(services).act, time.time, rng=lambda: 0.0)
