@@ -274,6 +274,9 @@ class Rounds:
         if self._engine is not None and (run_id, number) not in self._begun:
             await self._engine.begin(run_id, number)
             self._begun.add((run_id, number))
+            # Who was here before may have died after what its open order waits for, and before waking that.
+            for step in RoundStep:
+                self.book.wake(order_key(run_id, number, step))
 
     async def _place(self, run_id: str, number: int, step: RoundStep) -> str:
         return await self.book.place(order_key(run_id, number, step), run_id, step.value)
