@@ -57,13 +57,14 @@ def rows_of(table: Table, count: int) -> list[dict[str, Any]]:
     """Rows with something in every column, of every kind that it takes."""
     texts = itertools.cycle(["plain", "\u202eüñ\U0001f600", "", 'it\'s "quoted"', "a\nb"])
     objects = itertools.cycle([{"b": 1, "a": [None, True, 1.5]}, [], {"nul": "\x00", "half": "\ud83d"}, "text", 7])
+    unlike = {column.name for index in table.indexes if index.unique for column in index.columns}
     made = []
     for number in range(count):
         row: dict[str, Any] = {}
         for column in table.c:
             if column.nullable and number % 3 == 0:
                 row[column.name] = null()
-            elif column.primary_key or column.unique or column.name in ("event_id", "key"):
+            elif column.primary_key or column.unique or column.name in ("event_id", "key", *unlike):
                 row[column.name] = number + 1 if isinstance(column.type, Integer) else f"{column.name} {number:05}"
             elif isinstance(column.type, Boolean):
                 row[column.name] = number % 2 == 0
