@@ -33,6 +33,7 @@ BENCHMARKS = {
     "ledger_queries": "sums of a ledger of 1,000,000 requests on SQLite",
     "connectors": "200 threads at work at once on each connector, 1,000 that are known",
     "webhooks": "200 webhooks of a forge at once, until each is durable",
+    "waiting_runs": "50 runs of issues that wait for people, beside none",
     "backlog": "1,000 commands that were written while the bot was down",
 }
 

@@ -16,9 +16,9 @@ from forge.clients.http_options import HttpOptions
 from forge.clients.membership import membership
 from forge.clients.pagination import ForgeList
 from forge.clients.shown_diff import shown_diff
-from forge.model.errors import ForgeError
+from forge.model.errors import ForgeError, ForgeMissing
 from forge.model.references import IssueReference, RepositoryName
-from forge.model.values import Comment, CommitCheck, Issue, PullRequest, RepositoryFacts, TokenFacts
+from forge.model.values import Comment, CommitCheck, Issue, PullRequest, RepositoryFacts, Review, TokenFacts
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -86,6 +86,17 @@ class GiteaClient:
         comments = (comment.value() for comment in self._http.parsed(payloads.COMMENTS, response))
         return tuple(sorted(comments, key=lambda comment: (comment.created_at, comment.id)))
 
+    async def read_reviews(self, reference: IssueReference) -> tuple[Review, ...]:
+        found = await self._list(
+            _repository(reference.repository, "pulls", reference.number, "reviews"),
+            {},
+            payloads.REVIEWS,
+            key=lambda review: review.id,
+            needs="read:repository",
+        )
+        reviews = (review for each in found if (review := each.value()) is not None)
+        return tuple(sorted(reviews, key=lambda review: (review.submitted_at, review.id)))
+
     async def read_diff(self, reference: IssueReference) -> str:
         path = f"{_repository(reference.repository, 'pulls', reference.number)}.diff"
         response = await self._http.get(
@@ -113,6 +124,19 @@ class GiteaClient:
             keep=lambda issue: bool(issue.labels) and issue.state == "open" and issue.pull_request is None,
         )
         return tuple(issue.value() for issue in found)
+
+    async def labels(self, name: RepositoryName) -> tuple[str, ...]:
+        ours = await self._labels(_repository(name, "labels"), needs="read:issue")
+        try:
+            # Those of the organization can be used in all of its repositories.
+            theirs = await self._labels(path_of("orgs", name.owner, "labels"), needs="read:organization")
+        except ForgeMissing:
+            theirs = ()
+        return tuple(dict.fromkeys((*ours, *theirs)))
+
+    async def _labels(self, path: str, *, needs: str) -> tuple[str, ...]:
+        found = await self._list(path, {}, payloads.LABELS, key=lambda label: label.id, needs=needs)
+        return tuple(label.name for label in found)
 
     async def post_comment(self, reference: IssueReference, body: str) -> Comment:
         response = await self._http.send("POST", _issue(reference, "comments"), {"body": body}, needs=_ISSUES)

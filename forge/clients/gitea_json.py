@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import AwareDatetime, Field, PositiveInt, TypeAdapter
 
 from forge.clients.json_types import ForgeJson, FullName, NullableList, NullableText, web_address
-from forge.model.values import CheckState, Comment, CommitCheck, ForgeUser, Issue, PullRequest
+from forge.model.values import CheckState, Comment, CommitCheck, ForgeUser, Issue, PullRequest, Review, ReviewVerdict
 
 #: Gitea's own accounts: "Ghost" stands for deleted users, "Actions" is its CI.
 GHOST_ID, ACTIONS_ID = -1, -2
@@ -14,6 +14,13 @@ _STATES = {
     "pending": CheckState.PENDING,
     "success": CheckState.SUCCESS,
     "skipped": CheckState.SUCCESS,
+}
+
+
+_VERDICTS = {
+    "APPROVED": ReviewVerdict.APPROVED,
+    "REQUEST_CHANGES": ReviewVerdict.CHANGES,
+    "COMMENT": ReviewVerdict.COMMENTED,
 }
 
 
@@ -29,6 +36,7 @@ GHOST = ForgeUser(GHOST_ID, "Ghost")
 
 
 class GiteaLabel(ForgeJson):
+    id: int
     name: str
 
 
@@ -70,6 +78,26 @@ class GiteaComment(ForgeJson):
     def value(self) -> Comment:
         author = self.user.value() if self.user is not None else GHOST
         return Comment(self.id, author, self.body, self.created_at, self.updated_at, web_address(self.html_url))
+
+
+class GiteaReview(ForgeJson):
+    id: PositiveInt
+    user: GiteaUser | None
+    body: NullableText = ""
+    state: NullableText = ""
+    dismissed: bool = False
+    submitted_at: AwareDatetime | None = None
+    html_url: NullableText = ""
+
+    def value(self) -> Review | None:
+        """Return None for what is no submitted review: a draft, or that somebody is asked for one."""
+        verdict = _VERDICTS.get(self.state)
+        if verdict is not None and self.dismissed:
+            verdict = ReviewVerdict.DISMISSED
+        if verdict is None or self.submitted_at is None:
+            return None
+        author = self.user.value() if self.user is not None else GHOST
+        return Review(self.id, author, self.body, verdict, self.submitted_at, web_address(self.html_url))
 
 
 class GiteaPermissions(ForgeJson):
@@ -165,6 +193,8 @@ ISSUE = TypeAdapter(GiteaIssue)
 ISSUES = TypeAdapter(NullableList[GiteaIssue])
 COMMENT = TypeAdapter(GiteaComment)
 COMMENTS = TypeAdapter(NullableList[GiteaComment])
+REVIEWS = TypeAdapter(NullableList[GiteaReview])
+LABELS = TypeAdapter(NullableList[GiteaLabel])
 PULL_REQUEST = TypeAdapter(GiteaPullRequest)
 PULL_REQUESTS = TypeAdapter(NullableList[GiteaPullRequest])
 STATUSES = TypeAdapter(NullableList[GiteaStatus])

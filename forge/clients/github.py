@@ -17,7 +17,7 @@ from forge.clients.pagination import ForgeList
 from forge.clients.shown_diff import shown_diff
 from forge.model.errors import ForgeRefused
 from forge.model.references import IssueReference, RepositoryName
-from forge.model.values import Comment, CommitCheck, Issue, PullRequest, RepositoryFacts, TokenFacts
+from forge.model.values import Comment, CommitCheck, Issue, PullRequest, RepositoryFacts, Review, TokenFacts
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -103,6 +103,17 @@ class GitHubClient:
         comments = (comment.value() for comment in found)
         return tuple(sorted(comments, key=lambda comment: (comment.created_at, comment.id)))
 
+    async def read_reviews(self, reference: IssueReference) -> tuple[Review, ...]:
+        found = await self._list(
+            _repository(reference.repository, "pulls", reference.number, "reviews"),
+            {},
+            payloads.REVIEWS,
+            key=lambda review: review.id,
+            needs=_READ_PULLS,
+        )
+        reviews = (review for each in found if (review := each.value()) is not None)
+        return tuple(sorted(reviews, key=lambda review: (review.submitted_at, review.id)))
+
     async def read_diff(self, reference: IssueReference) -> str:
         response = await self._http.get(
             _repository(reference.repository, "pulls", reference.number),
@@ -128,6 +139,12 @@ class GitHubClient:
                 keep=lambda issue: bool(issue.labels) and issue.state == "open" and issue.pull_request is None,
             )
         )
+
+    async def labels(self, name: RepositoryName) -> tuple[str, ...]:
+        found = await self._list(
+            _repository(name, "labels"), {}, payloads.LABELS, key=lambda label: label.name, needs=_READ_ISSUES
+        )
+        return tuple(label.name for label in found)
 
     async def post_comment(self, reference: IssueReference, body: str) -> Comment:
         response = await self._http.send("POST", _issue(reference, "comments"), {"body": body}, needs=_WRITE_ISSUES)

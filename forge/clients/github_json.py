@@ -5,13 +5,21 @@ from __future__ import annotations
 from pydantic import AwareDatetime, Field, PositiveInt, TypeAdapter
 
 from forge.clients.json_types import ForgeJson, FullName, NullableList, NullableText, web_address
-from forge.model.values import CheckState, Comment, CommitCheck, ForgeUser, Issue, PullRequest
+from forge.model.values import CheckState, Comment, CommitCheck, ForgeUser, Issue, PullRequest, Review, ReviewVerdict
 
 #: GitHub's account that stands for deleted users; where it says null instead, it is meant, too.
 GHOST = ForgeUser(10137, "ghost")
 
 _STATUS_STATES = {"pending": CheckState.PENDING, "success": CheckState.SUCCESS}
 _PASSED = frozenset({"success", "neutral", "skipped"})
+
+
+_VERDICTS = {
+    "APPROVED": ReviewVerdict.APPROVED,
+    "CHANGES_REQUESTED": ReviewVerdict.CHANGES,
+    "COMMENTED": ReviewVerdict.COMMENTED,
+    "DISMISSED": ReviewVerdict.DISMISSED,
+}
 
 
 class GitHubUser(ForgeJson):
@@ -69,6 +77,23 @@ class GitHubComment(ForgeJson):
     def value(self) -> Comment:
         author = _author(self.user)
         return Comment(self.id, author, self.body, self.created_at, self.updated_at, web_address(self.html_url))
+
+
+class GitHubReview(ForgeJson):
+    id: PositiveInt
+    user: GitHubUser | None
+    body: NullableText = ""
+    state: NullableText = ""
+    submitted_at: AwareDatetime | None = None
+    html_url: NullableText = ""
+
+    def value(self) -> Review | None:
+        """Return None for what is no submitted review: a draft, or that somebody is asked for one."""
+        verdict = _VERDICTS.get(self.state)
+        if verdict is None or self.submitted_at is None:
+            return None
+        author = _author(self.user)
+        return Review(self.id, author, self.body, verdict, self.submitted_at, web_address(self.html_url))
 
 
 class GitHubPermissions(ForgeJson):
@@ -197,6 +222,8 @@ ISSUE = TypeAdapter(GitHubIssue)
 ISSUES = TypeAdapter(NullableList[GitHubIssue])
 COMMENT = TypeAdapter(GitHubComment)
 COMMENTS = TypeAdapter(NullableList[GitHubComment])
+REVIEWS = TypeAdapter(NullableList[GitHubReview])
+LABELS = TypeAdapter(NullableList[GitHubLabel])
 PULL_REQUEST = TypeAdapter(GitHubPullRequest)
 PULL_REQUESTS = TypeAdapter(NullableList[GitHubPullRequest])
 COMBINED_STATUS = TypeAdapter(GitHubCombinedStatus)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from forge.model.references import IssueReference, RepositoryName
-from forge.model.values import Comment, CommitCheck, Issue, PullRequest, RepositoryFacts, TokenFacts
+from forge.model.values import Comment, CommitCheck, Issue, PullRequest, RepositoryFacts, Review, TokenFacts
 
 
 class ForgeClient(Protocol):
@@ -48,6 +48,9 @@ class ForgeClient(Protocol):
         Comments on lines of a diff, which belong to reviews, are not among them.
         """
 
+    async def read_reviews(self, reference: IssueReference) -> tuple[Review, ...]:
+        """Return the submitted reviews of a pull request, oldest first. Comments on lines are not among them."""
+
     async def read_diff(self, reference: IssueReference) -> str:
         """Return the unified diff of a pull request; cut, and said to be, above 1 MB."""
 
@@ -56,6 +59,9 @@ class ForgeClient(Protocol):
 
     async def labelled_issues(self, name: RepositoryName) -> tuple[Issue, ...]:
         """Return all open issues that have any label; no pull requests."""
+
+    async def labels(self, name: RepositoryName) -> tuple[str, ...]:
+        """Return the labels that issues of a repository can have."""
 
     async def post_comment(self, reference: IssueReference, body: str) -> Comment:
         """Write a comment."""

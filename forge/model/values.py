@@ -47,6 +47,28 @@ class Comment:
     url: str
 
 
+class ReviewVerdict(StrEnum):
+    """What a review says as a whole."""
+
+    APPROVED = "approved"
+    CHANGES = "asks for changes"
+    COMMENTED = "commented"
+    DISMISSED = "dismissed"
+    """It does not count any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A submitted review of a pull request. Its comments on lines are not part of it."""
+
+    id: int
+    author: ForgeUser
+    body: str
+    verdict: ReviewVerdict
+    submitted_at: datetime
+    url: str
+
+
 @dataclass(frozen=True, slots=True)
 class PullRequest:
     """A pull request as it stands at the forge."""

@@ -99,6 +99,7 @@ class ForgeChecks:
         if link.settings.listens:
             yield await self._webhook(name)
         yield await self._labels(name)
+        yield await self._missing_labels(name)
         reached = ci_secrets.reached(link.settings.kind, by_fork=by_fork)
         yield ForgeFinding(tried=f"{name}: secrets that a branch reaches", state="note", found=reached)
 
@@ -167,6 +168,21 @@ class ForgeChecks:
             todo = f"Add labels at the forge, such as {sorted(known)[0] if known else TARGET_LABEL + 'coder'}."
             return ForgeFinding(tried=tried, state="note", found="no open issue has one for Muster", todo=todo)
         return ForgeFinding(tried=tried, state="ok", found=f"open issues have {', '.join(ours[:10])}")
+
+    async def _missing_labels(self, name: RepositoryName) -> ForgeFinding:
+        """Find out which roles and agents no issue can be labelled for."""
+        tried = f"{name}: labels to choose from"
+        try:
+            there = {each.lower().strip() for each in await self.link.client.labels(name)}
+            targets = (await self.source.rules()).targets
+        except MusterError as error:
+            return ForgeFinding(tried=tried, state="note", found=str(error), todo="Look at the labels yourself.")
+        lacking = sorted(label for each in targets if (label := f"{TARGET_LABEL}{each}") not in there)
+        if not lacking:
+            return ForgeFinding(tried=tried, state="ok", found="there is one for each role and agent")
+        named = ", ".join(lacking[:20]) + (f" and {len(lacking) - 20} more" if len(lacking) > 20 else "")
+        todo = "Add those that you want to use at the forge."
+        return ForgeFinding(tried=tried, state="note", found=f"there are no labels {named}", todo=todo)
 
     async def issue(self, at: IssueReference) -> ForgeFinding:
         """Decide about one issue, without picking it up. Whether it has a run already is not looked at."""

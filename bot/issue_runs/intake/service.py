@@ -37,7 +37,7 @@ from database.queries.forge.forge_sights import ForgeSight
 from database.queries.forge.issue_runs import ALIVE, IssueRun, IssueWake
 from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, ForgeRefused
 from forge.model.references import IssueReference
-from forge.model.values import Comment, ForgeUser, Issue
+from forge.model.values import Comment, ForgeUser, Issue, Review
 from forge.targeting import TARGET_LABEL, PickUp, PickUpDecision, decide, members_to_ask
 from forge.waking import (
     CommentNews,
@@ -49,6 +49,8 @@ from forge.waking import (
     failed_text,
     pull_effect,
     pull_state,
+    review_news,
+    review_text,
 )
 
 TAKE_IN = declare("forge.take_in")
@@ -270,6 +272,7 @@ class Intake:
         elif effect is PullEffect.REOPEN:
             await self.rounds.reopen(run.id)
         news, members = await self._comments(at, run, sight)
+        reviews, is_all, reviewers = await self._reviews(at, run)
         async with self.store.write(TAKE_IN) as tx:
             now = self.clock()
             if state != (run.pull_state or "open"):
@@ -277,10 +280,13 @@ class Intake:
                 await self._tell(tx, run, key, intake_text.pull_changed(run, state))
             await issue_runs.change(tx, run.id, only=[*ALIVE, "destroyed"], pull_state=state, active_at=now)
             order = await self._take_comments(tx, at, run, sight, news, members, state={})
-            if news.is_all:
+            given = await self._take_reviews(tx, at, run, reviews, reviewers)
+            # Where nothing more is taken, it is no use to look again for the others.
+            is_done = news.is_all and (is_all or not given)
+            if is_done:
                 await forge_events.handled_group(tx, self.link.host, group, now)
         self._after(order)
-        return news.is_all
+        return is_done
 
     async def _sight(self, at: IssueReference, run: IssueRun) -> ForgeSight:
         async with self.store.read() as tx:
@@ -304,7 +310,7 @@ class Intake:
         us = (await self.link.whoami()).account
         async with self.store.read() as tx:
             wakes = await issue_runs.wakes(tx, run.id)
-        taken = {int(each.cause.partition("/")[2]): each.text for each in wakes if each.kind == "comment"}
+        taken = {int(each.cause.partition("/")[2]): each.text for each in wakes if each.cause.startswith("comment/")}
         news = comment_news(
             comments,
             our_id=us.id,
@@ -353,6 +359,50 @@ class Intake:
         )
         await forge_sights.put(tx, seen)
         return order
+
+    # Reviews of a pull request.
+
+    async def _reviews(self, at: IssueReference, run: IssueRun) -> tuple[tuple[Review, ...], bool, dict[int, bool]]:
+        """Return what is new among the reviews, whether that is all, and which of their authors are members."""
+        if run.state == "destroyed":
+            return (), True, {}
+        found = await self.link.client.read_reviews(at)
+        us = (await self.link.whoami()).account
+        async with self.store.read() as tx:
+            causes = [each.cause for each in await issue_runs.wakes(tx, run.id)]
+        taken = {int(each.removeprefix("review/")) for each in causes if each.startswith("review/")}
+        new, is_all = review_news(found, our_id=us.id, taken=taken)
+        authors = {each.author.id: each.author for each in new}
+        return new, is_all, await self._memberships([authors[each] for each in sorted(authors) if each > 0])
+
+    async def _take_reviews(
+        self,
+        tx: AsyncConnection,
+        at: IssueReference,
+        run: IssueRun,
+        reviews: Sequence[Review],
+        members: dict[int, bool],
+    ) -> int:
+        """Write down reviews as comments are; return how many."""
+        given = 0
+        waiting = sum(each.round is None for each in await issue_runs.wakes(tx, run.id))
+        for review in reviews:
+            is_member = members.get(review.author.id, False)
+            if waiting + given >= (2 * MOST_WAITING if is_member else MOST_WAITING):
+                key = f"forge/{run.id}/too-many/{run.round}"
+                await self._tell(tx, run, key, intake_text.too_many(at, MOST_WAITING))
+                continue
+            wake = IssueWake(
+                run=run.id,
+                cause=f"review/{review.id}",
+                kind="comment",
+                author=review.author.login,
+                is_member=is_member,
+                text=review_text(review),
+                at=review.submitted_at.timestamp(),
+            )
+            given += await issue_runs.add_wake(tx, wake)
+        return given
 
     # Checks of a commit.
 

@@ -27,10 +27,10 @@ SHOP = "acme/shop"
 RUN = "5e7a1c"
 _WRITE = declare("tests.forge_house")
 _SETTINGS = """\
-agents: {{runtime: sim, sandbox: bubblewrap}}
+agents: {{runtime: {runtime}, sandbox: bubblewrap}}
 approvals: {{preset: sandboxed}}
 forge:
-  kind: gitea
+  kind: {kind}
   url: {url}
   token: env:FORGE_TOKEN
   organization: acme
@@ -154,6 +154,21 @@ class ForgeHouse:
             while not branch.exists() or branch.read_text().strip() in ("", base):
                 await asyncio.sleep(0.02)
 
+    async def until_of(self, number: int, holds: Callable[[IssueRun], bool], *, limit: float = 90) -> IssueRun:
+        """Wait until an issue that was picked up has a run that is so."""
+        async with asyncio.timeout(limit):
+            while True:
+                async with self.home.orchestrator.store.read() as tx:
+                    run = await issue_runs.of_issue(tx, self.host, SHOP, number)
+                if run is not None and holds(run):
+                    return run
+                await asyncio.sleep(0.05)
+
+    def speak_in_room(self) -> None:
+        """Have threads of pick-ups open in the room of tests."""
+        file = self.home.paths.muster_yaml
+        file.write_text(file.read_text().replace("memory: {}", "memory: {fleet_room: room}"))
+
     async def thread(self) -> str:
         """The conversation of the run's thread."""
         return await self.home.opened_by("o/issue-17")
@@ -170,13 +185,31 @@ class ForgeHouse:
 
 
 @contextlib.asynccontextmanager
-async def forge_house(folder: Path, *, clock: Callable[[], float] = time.time) -> AsyncIterator[ForgeHouse]:
-    """A forge, and an installation in `folder` that is set up for it."""
+async def forge_house(
+    folder: Path,
+    *,
+    clock: Callable[[], float] = time.time,
+    kind: str = "gitea",
+    runtime: str = "sim",
+    register: str | None = None,
+) -> AsyncIterator[ForgeHouse]:
+    """A forge, and an installation in `folder` that is set up for it.
+
+    Args:
+        folder: of the installation.
+        clock: of everything but the agents' own processes.
+        kind: which forge it is.
+        runtime: of the agents.
+        register: the address of the register; None: a file in the folder.
+    """
     async with ForgeServer() as server:
         server.add_org("acme", members=("ana", "muster"))
         server.add_user("eve")
         server.add_repository(SHOP, files={"README.md": "A shop.\n", "shop.py": "def price():\n    return 1\n"})
         token = server.add_token("muster")
-        async with house(folder, settings=_SETTINGS.format(url=server.url), clock=clock) as home:
+        settings = _SETTINGS.format(url=server.url, kind=kind, runtime=runtime)
+        if register is not None:
+            settings += f"register:\n  url: {register}\n"
+        async with house(folder, settings=settings, clock=clock) as home:
             home.environ["FORGE_TOKEN"] = token
             yield ForgeHouse(home, server, server.url.removeprefix("http://"))

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from pathlib import Path
 
-from database.queries.forge import issue_runs
-from database.queries.forge.issue_runs import IssueRun
-from tests.bot.issue_runs.forge_house import SHOP, ForgeHouse
+import pytest
+
+from database.queries.agents import agents
+from tests.bot.issue_runs.forge_house import SHOP, ForgeHouse, forge_house
+from tests.postgres import Postgres
 
 
 async def test_an_assigned_issue_becomes_a_pull_request_and_its_merge_ends_the_run(world: ForgeHouse) -> None:
+    await go_the_whole_way(world, reviewed=False)
+
+
+@pytest.mark.slow
+async def test_the_whole_way_at_github(tmp_path: Path) -> None:
+    async with forge_house(tmp_path, kind="github") as world:
+        await go_the_whole_way(world)
+
+
+@pytest.mark.slow
+async def test_the_whole_way_with_the_register_on_a_server(
+    tmp_path: Path, postgres: Postgres, emptied_database: str
+) -> None:
+    async with forge_house(tmp_path, register=postgres.url(emptied_database)) as world:
+        await go_the_whole_way(world)
+        assert not list(world.home.paths.state.glob("register.db*"))
+
+
+async def go_the_whole_way(world: ForgeHouse, *, reviewed: bool = True) -> None:
+    """From an issue over its pull request and a review of that to the merge."""
     signal = json.dumps({"status": "done", "summary": "The price is 2 now."})
     body = f"[[commit: shop.py def price(): return 2]] [[tool: signal_done {signal}]] [[say: done]]"
     number = world.forge.add_issue(SHOP, "Raise the price", body=body, author="ana", labels=("muster:coder",))
     world.forge.assign(SHOP, number, "ana", by="ana")
-    file = world.home.paths.muster_yaml
-    file.write_text(file.read_text().replace("memory: {}", "memory: {fleet_room: room}"))
+    world.speak_in_room()
     async with world.home.open() as orchestrator:
-
-        async def until(*states: str) -> IssueRun:
-            async with asyncio.timeout(90):
-                while True:
-                    async with orchestrator.store.read() as tx:
-                        run = await issue_runs.of_issue(tx, world.host, SHOP, number)
-                    if run is not None and run.state in states:
-                        return run
-                    await asyncio.sleep(0.05)
-
-        run = await until("frozen", "failed")
+        run = await world.until_of(number, lambda run: run.state in ("frozen", "failed"))
         assert run.state == "frozen", run
         ((item, pull),) = world.pulls()
         assert "+def price(): return 2" in world.changed()
@@ -37,7 +48,16 @@ async def test_an_assigned_issue_becomes_a_pull_request_and_its_merge_ends_the_r
         assert "The price is 2 now." in (item.body or "")
         assert f"Closes #{number}" in (item.body or "")
 
+        if reviewed:
+            review = "[[commit: shop.py def price(): return 3]] [[say: done]]"
+            world.forge.review(SHOP, item.number, review, by="ana", state="REQUEST_CHANGES")
+            run = await world.until_of(number, lambda run: run.round == 2 and run.state in ("frozen", "failed"))
+            assert run.state == "frozen", run
+            assert "+def price(): return 3" in world.changed()
+            assert run.pushed_sha == pull.head_sha
+
         world.forge.merge(SHOP, item.number, by="ana")
-        run = await until("destroyed")
+        run = await world.until_of(number, lambda run: run.state == "destroyed")
         assert run.pull_state == "merged"
-        assert await world.home.known(run.agent) is None
+        async with orchestrator.store.read() as tx:
+            assert await agents.every(tx) == []

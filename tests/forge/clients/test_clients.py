@@ -26,7 +26,7 @@ from forge.clients.retries import HttpLimits
 from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, ForgeRefused, MembershipUnknown
 from forge.model.forge_client import ForgeClient
 from forge.model.references import IssueReference, RepositoryName
-from forge.model.values import CheckState, ForgeUser
+from forge.model.values import CheckState, ForgeUser, ReviewVerdict
 from tests.forge.conftest import SHOP
 from tests.forge.forge_server.server import ForgeServer
 
@@ -399,6 +399,35 @@ async def test_checks_show_their_newest_word(forge: ForgeServer, client: ForgeCl
             CheckState.SUCCESS,
             CheckState.FAILURE,
         ]
+
+
+async def test_submitted_reviews_are_read(forge: ForgeServer, client: ForgeClient) -> None:
+    forge.commit(SHOP, "fix", {"shop.py": "2\n"})
+    number = await open_pull(client, "fix")
+    forge.add_user("gone")
+    forge.review(SHOP, number, "Say why.", by="ana", state="REQUEST_CHANGES")
+    forge.review(SHOP, number, "Not yet said.", by="ana", state="PENDING")
+    forge.review(SHOP, number, "", by="gone", state="APPROVED")
+    for count in range(60):
+        forge.review(SHOP, number, f"{count}", by="ana")
+    forge.delete_user("gone")
+    first, second, *others = await client.read_reviews(reference(number))
+    assert (first.author.login, first.body, first.verdict) == ("ana", "Say why.", ReviewVerdict.CHANGES)
+    assert (second.author.login.lower(), second.verdict) == ("ghost", ReviewVerdict.APPROVED)
+    assert [each.body for each in others] == [f"{count}" for count in range(60)]
+    with pytest.raises(ForgeMissing):
+        await client.read_reviews(reference(99))
+
+
+async def test_labels_of_repository_and_organization(forge: ForgeServer, client: ForgeClient, kind: ForgeKind) -> None:
+    forge.repository(SHOP).labels.extend(f"muster:{count}" for count in range(60))
+    organization = forge.account(NAME.owner)
+    assert organization is not None
+    organization.labels.append("of all")
+    labels = await client.labels(NAME)
+    assert labels[:60] == tuple(f"muster:{count}" for count in range(60))
+    # GitHub has none for a whole organization.
+    assert ("of all" in labels) == (kind == "gitea" and organization.is_org)
 
 
 async def test_a_long_diff_is_cut_and_says_so(forge: ForgeServer, kind: ForgeKind, token: str, waits: Waits) -> None:

@@ -37,6 +37,8 @@ _GITHUB_RESPONSES: dict[tuple[str, str], str | tuple[str]] = {
     ("GET", "/repos/{owner}/{repo}/pulls"): ("PullRequestSimple",),
     ("POST", "/repos/{owner}/{repo}/pulls"): "PullRequest",
     ("GET", "/repos/{owner}/{repo}/pulls/{pull_number}"): "PullRequest",
+    ("GET", "/repos/{owner}/{repo}/pulls/{pull_number}/reviews"): ("PullRequestReview",),
+    ("GET", "/repos/{owner}/{repo}/labels"): ("Label",),
     ("POST", "/repos/{owner}/{repo}/pulls/{pull_number}/requested_reviewers"): "PullRequestSimple",
 }
 _GITHUB_REQUESTS: dict[tuple[str, str], str] = {

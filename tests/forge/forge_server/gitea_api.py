@@ -51,6 +51,9 @@ class GiteaApi:
             ("GET", f"{pull}.{{diffType}}", "read:repository", self._diff),
             ("GET", pull, "read:repository", self._pull),
             ("PATCH", pull, "write:repository", self._edit_pull),
+            ("GET", f"{pull}/reviews", "read:repository", self._reviews),
+            ("GET", f"{repository}/labels", "read:issue", self._labels),
+            ("GET", "/orgs/{org}/labels", "read:organization", self._org_labels),
             ("POST", f"{pull}/requested_reviewers", "write:repository", self._request_review),
         ]
 
@@ -187,6 +190,21 @@ class GiteaApi:
                 raise ApiRefusal(422, "poster of pr can't be reviewer")
             pull.reviewers.append(login)
         return 201, [], {}
+
+    def _reviews(self, request: ApiRequest) -> Answer:
+        name, item = self._item(request, pull=True)
+        reviews = self._world.pull(name, item.number).reviews
+        return self._page(request, [self._json.review(name, item, each) for each in reviews])
+
+    def _labels(self, request: ApiRequest) -> Answer:
+        name = self._name(request)
+        return self._page(request, [self._json.label(name, each) for each in self._world.labels_of(name)])
+
+    def _org_labels(self, request: ApiRequest) -> Answer:
+        organization = self._world.account(request.path["org"])
+        if organization is None or not organization.is_org:
+            raise ApiRefusal(404, "The target couldn't be found.")
+        return self._page(request, [self._json.label(organization.login, each) for each in organization.labels])
 
     def _edit(self, name: str, item: Item, request: ApiRequest) -> None:
         if item.author != request.login and not self._world.may_push(request.login, name):

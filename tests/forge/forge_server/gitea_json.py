@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
 from datetime import datetime
 from typing import Any
 
-from tests.forge.forge_server.world import ForgeWorld, Happening, Hook, Item, Remark, Repository, Status
+from tests.forge.forge_server.world import (
+    ForgeWorld,
+    Happening,
+    Hook,
+    Item,
+    Remark,
+    Repository,
+    Status,
+    SubmittedReview,
+)
 
 Json = dict[str, Any]
 _NEVER = "0001-01-01T00:00:00Z"
@@ -19,6 +29,12 @@ EVENTS = {
     "comment": (("issue_comment", "issue_comment"), ("issue_comment", "pull_request_comment")),
     "pull_request": (("pull_request", "pull_request"), ("pull_request", "pull_request")),
     "synchronize": (("pull_request", "pull_request_sync"), ("pull_request", "pull_request_sync")),
+}
+#: The same by what a review says.
+REVIEWS = {
+    "APPROVED": ("pull_request_approved", "pull_request_review_approved"),
+    "REQUEST_CHANGES": ("pull_request_rejected", "pull_request_review_rejected"),
+    "COMMENT": ("pull_request_comment", "pull_request_review_comment"),
 }
 
 
@@ -115,7 +131,7 @@ class GiteaJson:
 
     def label(self, name: str, label: str) -> Json:
         return {
-            "id": 1 + sum(label.encode()),
+            "id": 1 + zlib.crc32(label.encode()),
             "name": label,
             "exclusive": False,
             "is_archived": False,
@@ -198,6 +214,25 @@ class GiteaJson:
             "updated_at": time(remark.updated),
         }
 
+    def review(self, name: str, item: Item, review: SubmittedReview) -> Json:
+        page = self._page(name, item)
+        return {
+            "id": review.id,
+            "user": self.user(review.author),
+            "team": None,
+            "state": review.state,
+            "body": review.body,
+            "commit_id": self._world.pull(name, item.number).head_sha,
+            "stale": False,
+            "official": False,
+            "dismissed": False,
+            "comments_count": 0,
+            "submitted_at": time(review.created),
+            "updated_at": time(review.created),
+            "html_url": f"{page}#issuecomment-{review.id}",
+            "pull_request_url": page,
+        }
+
     def status(self, name: str, status: Status) -> Json:
         return {
             "id": status.id,
@@ -246,7 +281,10 @@ class GiteaJson:
     def event(self, happening: Happening) -> tuple[str, str, Json]:
         """Return a webhook's event, event type and payload. It does not tell which label or assignee changed."""
         item = self._world.item(happening.repository, happening.number)
-        event, event_type = EVENTS[happening.kind][item.pull is not None]
+        if happening.review is not None:
+            event, event_type = REVIEWS[happening.review.state]
+        else:
+            event, event_type = EVENTS[happening.kind][item.pull is not None]
         common = {
             "action": happening.action,
             "repository": self.repository(happening.repository),
@@ -265,7 +303,7 @@ class GiteaJson:
                 "pull_request": self.pull_request(happening.repository, item),
                 "requested_reviewer": None,
                 "commit_id": "",
-                "review": None,
+                "review": None if happening.review is None else {"type": event_type, "content": happening.review.body},
             }
         else:
             payload = common | {

@@ -46,6 +46,8 @@ class GitHubApi:
             ("GET", f"{repository}/pulls", "repo", self._pulls),
             ("POST", f"{repository}/pulls", "repo", self._open_pull),
             ("GET", pull, "repo", self._pull),
+            ("GET", f"{pull}/reviews", "repo", self._reviews),
+            ("GET", f"{repository}/labels", "repo", self._labels),
             ("POST", f"{pull}/requested_reviewers", "repo", self._request_review),
         ]
 
@@ -142,6 +144,15 @@ class GitHubApi:
         name, item = self._item(request)
         self._edit(name, item, request)
         return 200, self._json.issue(name, item), {}
+
+    def _reviews(self, request: ApiRequest) -> Answer:
+        name, item = self._item(request, "pull_number")
+        reviews = self._world.pull(name, item.number).reviews
+        return self._page(request, [self._json.review(name, item, each) for each in reviews])
+
+    def _labels(self, request: ApiRequest) -> Answer:
+        name = self._name(request)
+        return self._page(request, [self._json.label(name, each) for each in self._world.labels_of(name)])
 
     def _comments(self, request: ApiRequest) -> Answer:
         name, item = self._item(request)

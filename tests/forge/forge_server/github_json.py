@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import zlib
 from typing import Any
 
 from tests.forge.forge_server.gitea_json import time
-from tests.forge.forge_server.world import ForgeWorld, Happening, Hook, Item, Remark, Status
+from tests.forge.forge_server.world import ForgeWorld, Happening, Hook, Item, Remark, Status, SubmittedReview
 
 Json = dict[str, Any]
 
@@ -20,6 +21,8 @@ _REPOSITORY_ADDRESSES = (
     *("notifications", "pulls", "releases", "stargazers", "statuses", "subscribers", "subscription", "tags", "teams"),
     "trees",
 )
+#: What Gitea's words for reviews are here.
+_REVIEWS = {"REQUEST_CHANGES": "CHANGES_REQUESTED", "COMMENT": "COMMENTED"}
 _EVENTS = {"label_updated": "labeled", "label_cleared": "unlabeled", "synchronized": "synchronize"}
 
 
@@ -223,6 +226,24 @@ class GitHubJson:
             "updated_at": time(remark.updated),
         }
 
+    def review(self, name: str, item: Item, review: SubmittedReview) -> Json:
+        page = f"{self._page(name, item)}#pullrequestreview-{review.id}"
+        pull = f"{self._api(name)}/pulls/{item.number}"
+        is_pending = review.state == "PENDING"
+        return {
+            "id": review.id,
+            "node_id": node_id("PullRequestReview", review.id),
+            "user": self.user(review.author) if self._world.account(review.author) is not None else None,
+            "body": review.body,
+            "state": _REVIEWS.get(review.state, review.state),
+            "html_url": page,
+            "pull_request_url": pull,
+            "author_association": "NONE",
+            "_links": {"html": {"href": page}, "pull_request": {"href": pull}},
+            **({} if is_pending else {"submitted_at": time(review.created)}),
+            "commit_id": self._world.pull(name, item.number).head_sha,
+        }
+
     def combined_status(self, name: str, sha: str, statuses: list[Status], total: int) -> Json:
         return {
             "state": "pending",
@@ -310,9 +331,13 @@ class GitHubJson:
             action = "unlabeled"
         payload: Json = {"action": action, "repository": self.repository(name), "sender": self.user(happening.by)}
         if happening.kind == "label":
-            payload["label"] = self._label(name, happening.subject or "")
+            payload["label"] = self.label(name, happening.subject or "")
         elif happening.kind == "assign":
             payload["assignee"] = self.user(happening.subject or "")
+        if happening.review is not None:
+            review = self.review(name, item, happening.review)
+            payload |= {"action": "submitted", "review": review, "pull_request": self.pull_request(name, item)}
+            return "pull_request_review", payload
         if happening.kind == "comment":
             assert happening.remark is not None
             payload["issue"] = self.issue(name, item)
@@ -328,8 +353,8 @@ class GitHubJson:
             payload |= {"before": "0" * 40, "after": item.pull.head_sha}
         return "pull_request", payload
 
-    def _label(self, name: str, label: str) -> Json:
-        number = 1 + sum(label.encode())
+    def label(self, name: str, label: str) -> Json:
+        number = 1 + zlib.crc32(label.encode())
         return {
             "id": number,
             "node_id": node_id("Label", number),
@@ -355,7 +380,7 @@ class GitHubJson:
             "user": self.user(item.author),
             # GitHub says null where nothing was written.
             "body": item.body or None,
-            "labels": [self._label(name, label) for label in item.labels],
+            "labels": [self.label(name, label) for label in item.labels],
             "assignee": users[0] if users else None,
             "assignees": users,
             "milestone": None,

@@ -27,6 +27,8 @@ class Account:
     is_bot: bool = False
     is_org: bool = False
     members: set[str] = field(default_factory=set)
+    labels: list[str] = field(default_factory=list)
+    """Of an organization, for all of its repositories."""
 
 
 @dataclass
@@ -49,6 +51,17 @@ class Remark:
 
 
 @dataclass
+class SubmittedReview:
+    """A review; its state is as Gitea calls it."""
+
+    id: int
+    author: str
+    body: str
+    state: str
+    created: datetime
+
+
+@dataclass
 class Pull:
     """What a pull request has beside an issue."""
 
@@ -61,6 +74,7 @@ class Pull:
     merged: datetime | None = None
     merge_commit: str | None = None
     reviewers: list[str] = field(default_factory=list)
+    reviews: list[SubmittedReview] = field(default_factory=list)
 
 
 @dataclass
@@ -119,6 +133,8 @@ class Repository:
     items: dict[int, Item] = field(default_factory=dict)
     statuses: list[Status] = field(default_factory=list)
     protections: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    """Beside those that issues have."""
     hooks: list[Hook] = field(default_factory=list)
 
     @property
@@ -130,13 +146,14 @@ class Repository:
 class Happening:
     """What happened, for webhooks."""
 
-    kind: Literal["issue", "label", "assign", "comment", "pull_request", "synchronize"]
+    kind: Literal["issue", "label", "assign", "comment", "pull_request", "synchronize", "review"]
     action: str
     """As Gitea calls it."""
     repository: str
     number: int
     by: str
     remark: Remark | None = None
+    review: SubmittedReview | None = None
     subject: str | None = None
     """The label or the assignee that changed; Gitea does not tell."""
 
@@ -424,6 +441,21 @@ class ForgeWorld:
         self._happened("pull_request", "closed", name, number, by)
         return pull.merge_commit
 
+    def review(self, name: str, number: int, body: str, *, by: str, state: str = "COMMENT") -> SubmittedReview:
+        """Review a pull request: ``APPROVED``, ``REQUEST_CHANGES``, ``COMMENT``, or ``PENDING``, which nobody sees."""
+        review = SubmittedReview(self._id(), by, body, state, self.now())
+        self._changed(name, number)
+        self.pull(name, number).reviews.append(review)
+        if state != "PENDING":
+            self.happened(Happening("review", "reviewed", name, number, by, review=review))
+        return review
+
+    def labels_of(self, name: str) -> list[str]:
+        """Return the labels of a repository."""
+        repository = self.repository(name)
+        used = [label for item in repository.items.values() for label in item.labels]
+        return list(dict.fromkeys((*repository.labels, *used)))
+
     def pull(self, name: str, number: int) -> Pull:
         found = self.item(name, number).pull
         assert found is not None
@@ -474,7 +506,7 @@ class ForgeWorld:
         remark: Remark | None = None,
         subject: str | None = None,
     ) -> None:
-        self.happened(Happening(kind, action, name, number, by, remark, subject))
+        self.happened(Happening(kind, action, name, number, by, remark, subject=subject))
 
     def _id(self) -> int:
         self._last_id += 1

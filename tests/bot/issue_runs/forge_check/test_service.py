@@ -93,6 +93,7 @@ async def test_each_thing_that_is_missing_is_named_with_what_to_do(forge: ForgeS
     assert missing(found) == [f"{SHOP}: protected branches", f"{SHOP}: webhook", f"pick-up of {SHOP}#{number}, dry"]
     assert all(found[name].todo for name in missing(found))
     assert found[f"{SHOP}: labels"].state == "note"
+    assert "muster:coder" in found[f"{SHOP}: labels to choose from"].found
     assert "`nobody`" in found[f"pick-up of {SHOP}#{number}, dry"].todo
 
 
