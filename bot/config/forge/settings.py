@@ -27,7 +27,7 @@ from forge.model.references import RepositoryName
 
 #: Where webhooks arrive unless muster.yaml says otherwise.
 LISTEN = "127.0.0.1:8476"
-_GITHUB = "https://api.github.com"
+_GITHUB = "https://github.com"
 
 
 def _listen(value: str) -> str:

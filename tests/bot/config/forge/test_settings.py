@@ -36,7 +36,7 @@ def test_with_webhooks_it_looks_for_what_was_lost() -> None:
 
 def test_github_is_found_by_itself() -> None:
     without = {key: value for key, value in GITEA.items() if key != "url"}
-    assert ForgeBlock.model_validate(without | {"kind": "github"}).address == "https://api.github.com"
+    assert ForgeBlock.model_validate(without | {"kind": "github"}).address == "https://github.com"
 
 
 def test_a_forge_on_this_machine_needs_no_tls() -> None:
