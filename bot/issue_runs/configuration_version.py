@@ -14,8 +14,6 @@ from forge.model.references import RepositoryName
 from forge.provenance import git_notes
 from forge.provenance.record import RecordedConfiguration
 
-_GITHUB: Final = "https://github.com"
-_API_OF_GITHUB: Final = "https://api.github.com"
 _PAGE: Final = {"gitea": "{base}/{name}/src/commit/{sha}/{path}", "github": "{base}/{name}/blob/{sha}/{path}"}
 
 
@@ -57,7 +55,7 @@ def _version(digest: str, file: Path, kind: str, address: str) -> tuple[str | No
 
 def page_of(origin: str, sha: str, path: str, kind: str, address: str) -> str | None:
     """Return the page of a file in a commit, or None if the repository is not one of this forge. Pure."""
-    base = _GITHUB if kind == "github" and address == _API_OF_GITHUB else ForgeAddress.parse(address).url
+    base = ForgeAddress.parse(address).url
     if not origin.startswith(f"{base}/"):
         return None
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from bot.read_models.runs import IssueFinding, IssueRound, IssueRunLine
 from database.queries.agents.runs import AgentRound
@@ -91,10 +91,9 @@ def _finding(finding: Mapping[str, Any], allowed: Sequence[str]) -> IssueFinding
     return IssueFinding(sentence=sentence_of(finding), mark=mark, is_allowed=mark in allowed)
 
 
-def issue_url(kind: Literal["gitea", "github"], address: str, repository: str, number: int) -> str:
+def issue_url(address: str, repository: str, number: int) -> str:
     """Return where people see an issue. It is made from the configured address, and not from what the forge says."""
-    base = "https://github.com" if kind == "github" and address == "https://api.github.com" else address.rstrip("/")
-    return f"{base}/{repository}/issues/{number}"
+    return f"{address.rstrip('/')}/{repository}/issues/{number}"
 
 
 def sentence_of(finding: Mapping[str, Any]) -> str:

@@ -58,4 +58,4 @@ def _url(services: RunServices, run: IssueRun) -> str | None:
     block = services.settings.forge
     if block is None or urlsplit(block.address).netloc != run.forge:
         return None
-    return issue_url(block.kind, block.address, run.repository, run.number)
+    return issue_url(block.address, run.repository, run.number)

@@ -42,5 +42,5 @@ def test_the_commit_with_the_text_in_force_is_the_version(tmp_path: Path) -> Non
 def test_a_repository_elsewhere_is_not_named() -> None:
     for origin in ("ssh://git@example.org/acme/config", "https://intern.example.org/acme/config", f"{FORGE}/a/b/c", ""):
         assert page_of(origin, SHA, "muster.yaml", "gitea", FORGE) is None
-    page = page_of("https://github.com/acme/config.git", SHA, "m u.yaml", "github", "https://api.github.com")
+    page = page_of("https://github.com/acme/config.git", SHA, "m u.yaml", "github", "https://github.com")
     assert page == f"https://github.com/acme/config/blob/{SHA}/m%20u.yaml"
