@@ -41,7 +41,7 @@ _WHOLE = {
     "topics": "how many topics run at a time (topics)",
 }
 #: Keys that every load creates again, so that a difference does not mean a change.
-_MADE = frozenset({"warnings", "broken"})
+_MADE = frozenset({"warnings", "broken", "digest"})
 
 
 async def reload(services: ReportServices) -> Reloaded:
@@ -60,7 +60,7 @@ async def reload(services: ReportServices) -> Reloaded:
     waiting = (*late, *(key for key in keys if getattr(old, key) != getattr(new, key)))
     if not changed:
         return Reloaded(waiting=waiting)
-    taken = replace(old, **{key: getattr(new, key) for key in LIVE})
+    taken = replace(old, digest=new.digest, **{key: getattr(new, key) for key in LIVE})
     # New secrets must be masked before they can be used. In a thread, because a keyring may prompt a person.
     services.redact.learn(await asyncio.to_thread(secrets.secrets_of, taken, services.environ))
     services.settings = taken

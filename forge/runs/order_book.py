@@ -122,12 +122,13 @@ class OrderBook:
     async def _begin(self, tasks: asyncio.TaskGroup) -> float | None:
         """Begin to act on orders whose time has come; return in how many seconds the next one is due."""
         now = self.clock()
+        taken = frozenset(self._woken)  # others may be woken while these are read
         async with self.store.read() as tx:
             due = await forge_orders.due(tx, now, limit=MOST_AT_ONCE + len(self._busy))
-            woken = [await forge_orders.get(tx, key) for key in sorted(self._woken)]
+            woken = [await forge_orders.get(tx, key) for key in sorted(taken)]
             next_at = await forge_orders.next_at(tx)
         # What is woken while it is tried is tried once more: it may have looked before there was something to see.
-        self._woken &= self._busy
+        self._woken -= taken - self._busy
         for order in [*(each for each in woken if each is not None and each.state == "open"), *due]:
             if order.key in self._busy:
                 continue
