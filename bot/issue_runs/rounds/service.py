@@ -25,6 +25,7 @@ from bot.issue_runs.rounds.round_state import DONE, STALE, RoundContext, order_k
 from bot.issue_runs.rounds.settle_step import SettleStep
 from bot.issue_runs.rounds.silence import SilenceWatch
 from bot.issue_runs.rounds.work_step import WorkStep
+from bot.text.errors import UserError
 from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import RegisterError, is_away
@@ -162,18 +163,20 @@ class Rounds:
     # --- running ------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Launch the workflows. Without their library nothing is begun, and `trouble` says how to install it."""
-        link = self.round.link
+        """Launch the workflows.
+
+        Raises:
+            UserError: their library is not installed.
+        """
         try:
             self._engine = self.make_engine(self._place)
         except ImportError as error:
-            link.trouble["rounds"] = (
-                f"Issue runs need the extra `forge`, and {error.name or 'a part of it'} is not installed. Install it "
-                "with `uv tool install 'muster-fleet[forge]'` or `pip install 'muster-fleet[forge]'`, and restart "
-                "Muster. Until then no run begins."
-            )
-            log.warning("rounds.no_engine", missing=error.name)
-            return
+            raise UserError(
+                f"Issues cannot become pull requests, because the extra forge is not installed ({error.name} is "
+                "missing). Run `uv tool install 'muster-fleet[forge]'` or `pip install 'muster-fleet[forge]'`, or "
+                "remove forge from muster.yaml.",
+                code="forge.not_installed",
+            ) from error
         await self._engine.start()
 
     async def stop(self) -> None:
@@ -185,8 +188,6 @@ class Rounds:
 
     async def run(self) -> None:
         """Begin rounds and act on their orders, until cancelled."""
-        if self._engine is None:
-            await asyncio.get_running_loop().create_future()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.book.run(), name="forge orders")
             while True:

@@ -22,6 +22,8 @@ from bot.maintenance import versions
 from bot.text.errors import UserError
 
 PACKAGE: Final = "muster-fleet"
+#: The extras, each with a distribution that only it brings.
+EXTRAS: Final = {"forge": "dbos", "keyring": "keyring", "opentelemetry": "opentelemetry-proto", "webpush": "pywebpush"}
 
 #: Seconds for pip to find a version, and to install it with its dependencies.
 _FIND_LIMIT: Final = 180.0
@@ -103,10 +105,23 @@ def find(place: str | None) -> UpdateCandidate:
         raise NotInstalled(f"{place} is the package {name[:60]}, and not {PACKAGE}.")
     if not versions.is_name(version):
         raise NotInstalled(f"{place or PACKAGE} has an invalid version: {version[:60]!r}.")
-    extras = "[keyring]" if find_spec("keyring") is not None else ""
+    extras = f"[{','.join(here)}]" if (here := installed_extras()) else ""
     if place is None:
         return UpdateCandidate(version=version, requirement=f"{PACKAGE}{extras}=={version}", digest=digest)
     return UpdateCandidate(version=version, requirement=f"{PACKAGE}{extras} @ {_url(wanted)}", digest=digest)
+
+
+def installed_extras() -> tuple[str, ...]:
+    """Return the extras that this version has, so that the next one has them, too."""
+    return tuple(extra for extra, part in EXTRAS.items() if _is_installed(part))
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def not_in_index(words: str) -> str:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
+from bot.text.errors import UserError
 from tests.bot.issue_runs.forge_house import SHOP, ForgeHouse
 
 PRICE = "[[commit: shop.py def price(): return 2]]"
@@ -170,3 +175,14 @@ async def test_the_workflows_file_may_be_lost_while_a_round_waits(world: ForgeHo
         assert (await world.settled()).state == "frozen"
         ((item, _),) = world.pulls()
         assert len(item.remarks) == 1
+
+
+async def test_without_its_extra_muster_says_how_to_install_it(
+    world: ForgeHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "forge.runs.engine", raising=False)
+    monkeypatch.setitem(sys.modules, "dbos", None)
+    with pytest.raises(UserError, match=r"uv tool install 'muster-fleet\[forge\]'") as refused:
+        async with world.home.open():
+            pass
+    assert refused.value.code == "forge.not_installed"
