@@ -8,7 +8,6 @@
     STATE/agents/NAME/        an agent's private folder
     STATE/workspaces/NAME/    an agent's workspace, unless the roster sets another
     STATE/repositories/HOST/  copies of a forge's repositories, of which agents get clones; .kept: commits of ended runs
-    STATE/workflows.db        the rounds of issue runs that go on; made anew at each start
     STATE/connectors/NAME/    a connector's private folder
     STATE/keys/NAME/          a connector's keys of encrypted rooms; backups and restores skip them
     STATE/outgoing/           files that wait for upload
@@ -169,11 +168,6 @@ class Paths:
     def repositories(self) -> Path:
         """The folder of Muster's copies of a forge's repositories, of which agents get clones."""
         return self.state / "repositories"
-
-    @property
-    def workflows(self) -> Path:
-        """The file in which DBOS keeps the rounds of issue runs. It is made anew at each start."""
-        return self.state / "workflows.db"
 
     @property
     def connectors(self) -> Path:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from bot.app.stages import Stage
 from bot.issue_runs.forge_link import ForgeLink
 from bot.reports.services import ReportServices
+from bot.text.errors import UserError
 from core.signing.signing_key import SigningKey
 from scheduler.jobs import Job
 
 if TYPE_CHECKING:
-    from bot.issue_runs.rounds.service import Rounds, WorkflowEngine
+    from bot.issue_runs.rounds.service import Rounds
     from database.queries.forge.forge_orders import ForgeOrder
-    from forge.runs.engine import PlaceStep
     from forge.runs.order_book import Act, ActAgain, Acted
 
 
@@ -22,10 +22,16 @@ def make(services: ReportServices) -> None:
     """Create `services.forge` and what plays the rounds, if muster.yaml has a forge.
 
     Raises:
-        MusterError: the token cannot be resolved, or the signing key not be read.
+        MusterError: the extra is not installed, the token cannot be resolved, or the signing key not be read.
     """
     if services.settings.forge is None:
         return
+    if find_spec("detect_secrets") is None:
+        raise UserError(
+            "Issues cannot become pull requests, because the extra forge is not installed. Run `uv tool install "
+            "'muster-fleet[forge]'` or `pip install 'muster-fleet[forge]'`, or remove forge from muster.yaml.",
+            code="forge.not_installed",
+        )
     from bot.issue_runs.rounds.decisions import IssueRunOwner
 
     services.forge = link = _link(services)
@@ -58,7 +64,7 @@ def stages(services: ReportServices) -> list[Stage]:
     parts = forge_intake.make(services, link, rounds.book.wake)
     return [
         Stage("forge client", stop=link.client.close),
-        Stage("rounds", start=rounds.start, run=rounds.run, stop=rounds.stop),
+        Stage("rounds", run=rounds.run),
         *parts.stages(),
     ]
 
@@ -88,23 +94,12 @@ def _rounds(services: ReportServices, link: ForgeLink) -> Rounds:
     from bot.issue_runs.rounds.round_state import RoundContext
     from bot.issue_runs.rounds.service import Rounds
 
-    file: Path = services.paths.workflows
-
-    def engine(place: PlaceStep) -> WorkflowEngine:
-        from forge.runs.engine import RoundEngine
-
-        # What a restored register or another machine's does not know of, must not go on.
-        for part in file.parent.glob(f"{file.name}*"):
-            part.unlink()
-        return RoundEngine(place, file)
-
     context = RoundContext(services, link)
     scan_key = SigningKey.at(services.paths.signing_key).derived("marks of secrets")
     return Rounds(
         round=context,
         publish=PublishStep(context, scan_key),
         record=RecordStep(context, services.paths.signing_key),
-        make_engine=engine,
         other=_other(services, link),
     )
 

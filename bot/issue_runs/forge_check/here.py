@@ -19,7 +19,7 @@ from forge.webhooks.event import ForgeEvent
 from forge.webhooks.listener import PATH, WebhookError, WebhookListener
 
 #: What the extra `forge` brings, by the names of modules.
-EXTRA: Final = ("dbos", "detect_secrets")
+EXTRA: Final = ("detect_secrets",)
 _BODY: Final = b"{}"
 _PATIENCE_S: Final = 5.0
 

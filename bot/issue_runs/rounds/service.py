@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,7 +24,6 @@ from bot.issue_runs.rounds.round_state import DONE, STALE, RoundContext, order_k
 from bot.issue_runs.rounds.settle_step import SettleStep
 from bot.issue_runs.rounds.silence import SilenceWatch
 from bot.issue_runs.rounds.work_step import WorkStep
-from bot.text.errors import UserError
 from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import RegisterError, is_away
@@ -38,7 +36,7 @@ from database.queries.forge.forge_orders import ForgeOrder
 from database.queries.forge.issue_runs import ACTIVE, IssueRun
 from forge.model.errors import ForgeAway, ForgeError
 from forge.runs.order_book import Act, ActAgain, Acted, OrderBook
-from forge.runs.round import RoundStep
+from forge.runs.round import RoundStep, play_round
 
 log = structlog.get_logger(__name__)
 
@@ -56,23 +54,6 @@ LOOK_EVERY_S: Final = 30.0
 _LEAST_S: Final = 0.05
 
 
-class WorkflowEngine(Protocol):
-    """Plays rounds (`forge.runs.engine.RoundEngine`)."""
-
-    async def start(self) -> None:
-        """Launch it."""
-
-    async def begin(self, run: str, number: int) -> None:
-        """Begin a round, unless it has begun."""
-
-    async def stop(self) -> None:
-        """End it; nothing of a round is lost."""
-
-
-#: Makes the engine for a way to place orders. It is called once, and may raise ImportError.
-MakeEngine = Callable[[Callable[[str, int, RoundStep], Coroutine[Any, Any, str]]], WorkflowEngine]
-
-
 @dataclass(slots=True)
 class Rounds:
     """Plays rounds (`bot.issue_runs.ports.RoundsPort`)."""
@@ -80,13 +61,12 @@ class Rounds:
     round: RoundContext
     publish: PublishStep
     record: RecordStep
-    make_engine: MakeEngine
     other: Act
     """Acts on orders that are no steps of rounds."""
     book: OrderBook = field(init=False)
-    _engine: WorkflowEngine | None = None
     _due: asyncio.Event = field(default_factory=asyncio.Event)
-    _begun: set[tuple[str, int]] = field(default_factory=set)
+    _played: dict[tuple[str, int], asyncio.Task[str]] = field(default_factory=dict)
+    """The rounds that this process plays."""
     _silence: SilenceWatch = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,8 +85,8 @@ class Rounds:
 
     def look_again(self, run_id: str) -> None:
         """Look again at the open order of a run: its agent signalled or ended, or a person decided."""
-        for begun, number in self._begun:
-            if begun == run_id:
+        for played, number in self._played:
+            if played == run_id:
                 for step in RoundStep:
                     self.book.wake(order_key(run_id, number, step))
         self.wake()
@@ -162,46 +142,29 @@ class Rounds:
 
     # --- running ------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Launch the workflows.
-
-        Raises:
-            UserError: their library is not installed.
-        """
-        try:
-            self._engine = self.make_engine(self._place)
-        except ImportError as error:
-            raise UserError(
-                f"Issues cannot become pull requests, because the extra forge is not installed ({error.name} is "
-                "missing). Run `uv tool install 'muster-fleet[forge]'` or `pip install 'muster-fleet[forge]'`, or "
-                "remove forge from muster.yaml.",
-                code="forge.not_installed",
-            ) from error
-        await self._engine.start()
-
-    async def stop(self) -> None:
-        """End the workflows."""
-        engine, self._engine = self._engine, None
-        self._begun.clear()
-        if engine is not None:
-            await engine.stop()
-
     async def run(self) -> None:
         """Begin rounds and act on their orders, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.book.run(), name="forge orders")
-            while True:
-                self._due.clear()
-                try:
-                    await self.look()
-                except RegisterError as error:
-                    log.info("rounds.not_looked_at", reason=str(error))
-                    await self.round.services.store.rest(1.0)
-                except Exception as error:
-                    if not is_away(error):
-                        log.exception("rounds.failed")
-                await asyncio.sleep(_LEAST_S)
-                await set_within(self._due, LOOK_EVERY_S)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.book.run(), name="forge orders")
+                await self._keep_looking()
+        finally:
+            for task in list(self._played.values()):
+                task.cancel()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            self._due.clear()
+            try:
+                await self.look()
+            except RegisterError as error:
+                log.info("rounds.not_looked_at", reason=str(error))
+                await self.round.services.store.rest(1.0)
+            except Exception as error:
+                if not is_away(error):
+                    log.exception("rounds.failed")
+            await asyncio.sleep(_LEAST_S)
+            await set_within(self._due, LOOK_EVERY_S)
 
     async def look(self) -> None:
         """Begin what can begin, and end what is silent.
@@ -215,7 +178,7 @@ class Rounds:
             woken = await issue_runs.woken(tx)
             waiting = await issue_runs.in_states(tx, ["queued", "frozen", "failed"])
         for run in active:
-            await self._play(run.id, run.round)
+            self._play(run.id, run.round)
             await self._silence.look(run)
         for run in waiting:
             if run.forge == host and (run.state == "queued" or run.id in woken):
@@ -244,7 +207,7 @@ class Rounds:
 
         if await self.round.services.store.transact(BEGIN, act):
             log.info("round.begun", run=run.id, round=number)
-            await self._play(run.id, number)
+            self._play(run.id, number)
         self.round.services.delivery.wake()
 
     async def _next(self, tx: AsyncConnection, run: IssueRun) -> dict[str, object] | None:
@@ -271,13 +234,23 @@ class Rounds:
             )
         return None
 
-    async def _play(self, run_id: str, number: int) -> None:
-        if self._engine is not None and (run_id, number) not in self._begun:
-            await self._engine.begin(run_id, number)
-            self._begun.add((run_id, number))
+    def _play(self, run_id: str, number: int) -> None:
+        """Play a round, from its beginning or from where an earlier process was: recorded outcomes come at once."""
+        key = run_id, number
+        if key in self._played:
+            return
 
-    async def _place(self, run_id: str, number: int, step: RoundStep) -> str:
-        return await self.book.place(order_key(run_id, number, step), run_id, step.value)
+        async def order(step: RoundStep) -> str:
+            return await self.book.place(order_key(run_id, number, step), run_id, step.value)
+
+        self._played[key] = task = asyncio.create_task(play_round(order), name=f"round {run_id}/{number}")
+        task.add_done_callback(lambda done: self._is_over(key, done))
+
+    def _is_over(self, key: tuple[str, int], task: asyncio.Task[str]) -> None:
+        del self._played[key]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The next look plays it again.
+            log.error("round.failed", run=key[0], round=key[1], exc_info=error)
 
     # --- orders -------------------------------------------------------------------------------------------------
 
@@ -307,7 +280,6 @@ class Rounds:
             await self._tell(run, step, str(error))
             return ActAgain(str(error))
         if isinstance(acted, Acted) and step is RoundStep.SETTLE:
-            self._begun.discard((run_id, number))
             self.wake()
         self.round.services.delivery.wake()
         return acted

@@ -62,9 +62,7 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 def belongs(name: str) -> bool:
     """Return whether an entry of the state folder is backed up and restored. Workspaces are decided separately."""
-    passing = name.startswith((".", KEPT, "muster.l", f"{REGISTER}-", "workflows.db")) or name.endswith(
-        (".part", ".cut-off")
-    )
+    passing = name.startswith((".", KEPT, "muster.l", f"{REGISTER}-")) or name.endswith((".part", ".cut-off"))
     return not passing and name not in _LEFT and name != REGISTER
 
 

@@ -23,7 +23,12 @@ from bot.text.errors import UserError
 
 PACKAGE: Final = "muster-fleet"
 #: The extras, each with a distribution that only it brings.
-EXTRAS: Final = {"forge": "dbos", "keyring": "keyring", "opentelemetry": "opentelemetry-proto", "webpush": "pywebpush"}
+EXTRAS: Final = {
+    "forge": "detect-secrets",
+    "keyring": "keyring",
+    "opentelemetry": "opentelemetry-proto",
+    "webpush": "pywebpush",
+}
 
 #: Seconds for pip to find a version, and to install it with its dependencies.
 _FIND_LIMIT: Final = 180.0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
+from bot.app.wiring import forge
 from bot.text.errors import UserError
 from tests.bot.issue_runs.forge_house import SHOP, ForgeHouse
 
@@ -164,12 +163,10 @@ async def test_a_declined_push_is_told_and_tried_again_when_a_person_says_so(wor
         assert len(world.pulls()) == 1
 
 
-async def test_the_workflows_file_may_be_lost_while_a_round_waits(world: ForgeHouse) -> None:
+async def test_another_process_goes_on_with_a_round_that_waits(world: ForgeHouse) -> None:
     async with world.home.open():
         await world.queue(f"{PRICE} [[wait: gate]] [[say: one]]")
         await world.at_work()
-    for part in world.home.paths.state.glob("workflows.db*"):
-        part.unlink()
     world.home.models.release("gate")
     async with world.home.open():
         assert (await world.settled()).state == "frozen"
@@ -180,8 +177,7 @@ async def test_the_workflows_file_may_be_lost_while_a_round_waits(world: ForgeHo
 async def test_without_its_extra_muster_says_how_to_install_it(
     world: ForgeHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "forge.runs.engine", raising=False)
-    monkeypatch.setitem(sys.modules, "dbos", None)
+    monkeypatch.setattr(forge, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"uv tool install 'muster-fleet\[forge\]'") as refused:
         async with world.home.open():
             pass
