@@ -20,6 +20,8 @@ from forge.runs.round import PublishResult, RoundStep, WorkResult
 #: What an order comes to whose round is not the current one any more, such as after a restored backup.
 STALE: Final = {RoundStep.WORK: WorkResult.STOPPED.value, RoundStep.PUBLISH: PublishResult.REFUSED.value}
 DONE: Final = "done"
+#: What the orders *propose* and *record* come to if the forge refuses them for too long.
+GIVEN_UP: Final = "given_up"
 
 
 @dataclass(frozen=True, slots=True)
