@@ -309,7 +309,7 @@ class Rounds:
             return Acted(STALE.get(step, DONE))
         try:
             acted = await self._act(run, step)
-        except ForgeAway:
+        except (ForgeAway, RegisterError):
             raise
         except ForgeError as error:
             if self._is_hopeless(order, step):

@@ -1,4 +1,4 @@
-"""A forge that refuses what a round is to leave there keeps no other run waiting for ever."""
+"""What is refused: by a forge that takes nothing, or by rules that an agent tries to get around."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from bot.issue_runs.rounds.service import GIVE_UP_S
-from tests.bot.issue_runs.forge_house import RUN, SHOP, forge_house
+from tests.bot.issue_runs.forge_house import RUN, SHOP, ForgeHouse, forge_house
 
 PRICE = "[[commit: shop.py def price(): return 2]]"
 
@@ -29,3 +29,17 @@ async def test_a_refused_pull_request_gives_up_its_place_and_can_be_tried_again(
         assert (await world.settled(2)).state == "frozen"
         ((item, _),) = world.pulls()
         assert len(item.remarks) == 1
+
+
+async def test_an_agent_that_goes_back_to_an_older_base_keeps_to_the_newest_rules(world: ForgeHouse) -> None:
+    world.forge.commit(SHOP, "main", {".muster/merge.yaml": "protected: [shop.py]\n"})
+    async with world.home.open():
+        await world.queue(f"[[run: git reset -q --hard HEAD~1]] {PRICE} [[wait: gate]] [[say: one]]")
+        await world.at_work()
+        await world.committed()
+        world.forge.commit(SHOP, "main", {"README.md": "A larger shop.\n"})
+        world.home.models.release("gate")
+        failed = await world.settled()
+        assert failed.state == "failed", failed
+        assert [each["kind"] for each in failed.findings or ()] == ["protected"]
+        assert world.pulls() == []
