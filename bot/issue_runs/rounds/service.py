@@ -50,6 +50,7 @@ DESTROY: Final = "destroy"
 _DESTROY_AGAIN_S: Final = 30.0
 
 #: Seconds after which a step that the forge refuses is given up. Until then its run holds one of the places for runs.
+#: After as long, an ended run is removed although its commits cannot be kept.
 GIVE_UP_S: Final = 6 * 3600.0
 #: What steps come to that are given up. The round's other steps follow, and then a person decides.
 _GIVEN_UP: Final = {
@@ -297,7 +298,8 @@ class Rounds:
             RegisterError: the register cannot be used.
         """
         if order.kind == DESTROY:
-            done = await Destroying(self.round).destroy(order.run)
+            is_old = self.round.services.clock() - order.created_at >= GIVE_UP_S
+            done = await Destroying(self.round).destroy(order.run, keeps=not is_old)
             self.look_again(order.run)
             return Acted(DONE) if done else ActAgain("Its agent is not gone yet.", _DESTROY_AGAIN_S)
         if order.kind not in set(RoundStep):

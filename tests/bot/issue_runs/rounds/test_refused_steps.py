@@ -43,3 +43,16 @@ async def test_an_agent_that_goes_back_to_an_older_base_keeps_to_the_newest_rule
         assert failed.state == "failed", failed
         assert [each["kind"] for each in failed.findings or ()] == ["protected"]
         assert world.pulls() == []
+
+
+async def test_an_agent_that_breaks_its_clone_does_not_keep_its_run_from_its_end(tmp_path: Path) -> None:
+    ahead = 0.0
+    async with forge_house(tmp_path, clock=lambda: time.time() + ahead) as world, world.home.open():
+        await world.queue(f"{PRICE} [[run: find .git/objects -type f -delete]] [[say: one]]")
+        assert (await world.settled()).state == "failed"
+        await world.home.orchestrator.services.rounds.destroy(RUN)
+        ahead = GIVE_UP_S + 60
+        await world.home.orchestrator.services.rounds.destroy(RUN)
+        await world.until(lambda run: run.state == "destroyed")
+        await world.home.heard(await world.thread(), "could not be kept")
+        assert not world.home.paths.workspace("coder17").exists()
