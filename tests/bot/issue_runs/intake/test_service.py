@@ -170,6 +170,8 @@ async def test_an_edited_comment_wakes_nothing_again(front: Desk) -> None:
     front.forge.edit_comment(SHOP, remark.id, "second", by="eve")
     await front.event(run.number, delivery="d-3")
     await front.event(run.number, delivery="d-4")
+    front.forge.edit_comment(SHOP, remark.id, "third", by="eve")
+    await front.event(run.number, delivery="d-5")
     assert [each.text for each in await front.wakes(run)] == ["first"]
     assert sum("was edited" in each for each in await front.said()) == 1
 
