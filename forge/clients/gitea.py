@@ -18,7 +18,7 @@ from forge.clients.pagination import ForgeList
 from forge.clients.shown_diff import shown_diff
 from forge.model.errors import ForgeError, ForgeMissing
 from forge.model.references import IssueReference, RepositoryName
-from forge.model.values import Comment, CommitCheck, Issue, PullRequest, RepositoryFacts, Review, TokenFacts
+from forge.model.values import Comment, CommitCheck, ForgeUser, Issue, PullRequest, RepositoryFacts, Review, TokenFacts
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -48,13 +48,13 @@ class GiteaClient:
             headers={"Accept": "application/json"},
             options=options or HttpOptions(),
         )
-        self._login: str | None = None
+        self._account: ForgeUser | None = None
 
     async def token_facts(self) -> TokenFacts:
         user = self._http.parsed(payloads.USER, await self._http.get("/user", needs="read:user"))
         version = self._http.parsed(payloads.VERSION, await self._http.get("/version"))
-        self._login = user.login
-        return TokenFacts(user.value(), None, version.version)
+        self._account = user.value()
+        return TokenFacts(self._account, None, version.version)
 
     async def is_org_member(self, organization: str, login: str) -> bool:
         return await membership(self._http, organization, login, needs="read:organization")
@@ -151,15 +151,18 @@ class GiteaClient:
         await self._http.send("PATCH", _issue(reference), {"body": body}, needs=_ISSUES)
 
     async def pull_request_of(self, name: RepositoryName, head_branch: str) -> PullRequest | None:
-        ours = await self._our_login()
+        us = await self._us()
 
         def fits(found: payloads.GiteaPullRequest) -> bool:
             if found.head.repo is None or found.head.ref != head_branch:
                 return False
+            # Who can read a repository can propose our branch there, also for another base.
+            if found.user is None or found.user.id != us.id:
+                return False
             where = found.head.repo.full_name
-            return where.is_same(name) or where.owner.lower() == ours.lower()
+            return where.is_same(name) or where.owner.lower() == us.login.lower()
 
-        for query in ({"state": "open"}, {"state": "closed", "poster": ours}):
+        for query in ({"state": "open"}, {"state": "closed", "poster": us.login}):
             found = await self._list(
                 _repository(name, "pulls"),
                 query,
@@ -232,11 +235,8 @@ class GiteaClient:
     async def close(self) -> None:
         await self._http.close()
 
-    async def _our_login(self) -> str:
-        if self._login is None:
-            await self.token_facts()
-        assert self._login is not None
-        return self._login
+    async def _us(self) -> ForgeUser:
+        return self._account or (await self.token_facts()).account
 
     async def _pull_request(self, reference: IssueReference) -> payloads.GiteaPullRequest:
         path = _repository(reference.repository, "pulls", reference.number)

@@ -17,7 +17,7 @@ from forge.clients.pagination import ForgeList
 from forge.clients.shown_diff import shown_diff
 from forge.model.errors import ForgeRefused
 from forge.model.references import IssueReference, RepositoryName
-from forge.model.values import Comment, CommitCheck, Issue, PullRequest, RepositoryFacts, Review, TokenFacts
+from forge.model.values import Comment, CommitCheck, ForgeUser, Issue, PullRequest, RepositoryFacts, Review, TokenFacts
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -51,15 +51,15 @@ class GitHubClient:
         graphql = "https://api.github.com" if is_public else f"{address.url}/api"
         self._http = ForgeHttp(address, rest, login, headers=headers, options=options)
         self._graphql = ForgeHttp(address, graphql, login, headers=headers, options=options)
-        self._login: str | None = None
+        self._account: ForgeUser | None = None
 
     async def token_facts(self) -> TokenFacts:
         response = await self._http.get("/user")
         user = self._http.parsed(payloads.USER, response)
-        self._login = user.login
+        self._account = user.value()
         scopes = response.headers.get("X-OAuth-Scopes")
         return TokenFacts(
-            account=user.value(),
+            account=self._account,
             scopes=None if scopes is None else tuple(each.strip() for each in scopes.split(",") if each.strip()),
             forge_version=response.headers.get("X-GitHub-Enterprise-Version", "github.com"),
         )
@@ -160,7 +160,8 @@ class GitHubClient:
 
     async def pull_request_of(self, name: RepositoryName, head_branch: str) -> PullRequest | None:
         fitting: list[payloads.GitHubPullRequest] = []
-        for owner in dict.fromkeys((name.owner, await self._our_login())):
+        us = await self._us()
+        for owner in dict.fromkeys((name.owner, us.login)):
             found = await self._list(
                 _repository(name, "pulls"),
                 {"state": "all", "head": f"{owner}:{head_branch}"},
@@ -169,7 +170,9 @@ class GitHubClient:
                 needs=_READ_PULLS,
             )
             # GitHub ignores a filter that it does not understand.
-            fitting += [each for each in found if each.head.ref == head_branch and _is_of(each, name, owner)]
+            fits = (each for each in found if each.head.ref == head_branch and _is_of(each, name, owner))
+            # Others may have proposed our branch, also for another base.
+            fitting += [each for each in fits if each.user is not None and each.user.id == us.id]
         newest = max(fitting, key=lambda pull_request: pull_request.number, default=None)
         return newest.value() if newest is not None else None
 
@@ -250,11 +253,8 @@ class GitHubClient:
         await self._http.close()
         await self._graphql.close()
 
-    async def _our_login(self) -> str:
-        if self._login is None:
-            await self.token_facts()
-        assert self._login is not None
-        return self._login
+    async def _us(self) -> ForgeUser:
+        return self._account or (await self.token_facts()).account
 
     async def _pull_request(self, reference: IssueReference) -> payloads.GitHubPullRequest:
         path = _repository(reference.repository, "pulls", reference.number)

@@ -73,9 +73,9 @@ class ForgeClient(Protocol):
         """Replace the text of an issue or pull request."""
 
     async def pull_request_of(self, name: RepositoryName, head_branch: str) -> PullRequest | None:
-        """Return the newest pull request into a repository from a branch of it or of our fork.
+        """Return the newest pull request that we opened into a repository from a branch of it or of our fork.
 
-        On Gitea an open one is returned before a closed one, and of the closed ones only those that we opened.
+        On Gitea an open one is returned before a closed one.
         """
 
     async def read_pull_request(self, reference: IssueReference) -> PullRequest:

@@ -58,6 +58,8 @@ class IncomingBranch:
     base: str
     tip: str
     given_up: Callable[[], bool]
+    newest_base: str | None = None
+    """What the branch is proposed for, by now. An agent may choose an older base, but not older rules."""
 
     def git(self, *arguments: str, told: bytes = b"", cut_at: int | None = None) -> Done:
         """Run git on it in the sandbox, where nothing can be changed.

@@ -66,4 +66,4 @@ class BranchListing:
     baseline: bytes | None = None
     """``.secrets.baseline`` of the base."""
     protected: tuple[str, ...] = ()
-    """Paths that ``.muster/merge.yaml`` of the base protects."""
+    """Paths that ``.muster/merge.yaml`` of the base protects, or of what the branch is proposed for."""

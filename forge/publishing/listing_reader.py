@@ -60,7 +60,7 @@ def read(branch: IncomingBranch, rules: PublishingRules) -> BranchListing:
         descends=descends,
         commits=tuple(replace(commit, changes=tuple(changes.get(commit.sha, ()))) for commit in commits),
         cut=cut or not all_listed,
-        baseline=_of_base(branch, BASELINE, _BASELINE_BYTES),
+        baseline=_of_base(branch, branch.base, BASELINE, _BASELINE_BYTES),
         protected=_gate_paths(branch),
     )
 
@@ -232,13 +232,16 @@ def _sized(branch: IncomingBranch, changes: Mapping[str, list[PathChange]]) -> d
 
 
 def _gate_paths(branch: IncomingBranch) -> tuple[str, ...]:
-    content = _of_base(branch, merge_gate.PATH, merge_gate.LONGEST)
-    return () if content is None else merge_gate.read(content).protected
+    paths: list[str] = []
+    for base in dict.fromkeys((branch.base, branch.newest_base or branch.base)):
+        content = _of_base(branch, base, merge_gate.PATH, merge_gate.LONGEST)
+        paths += () if content is None else merge_gate.read(content).protected
+    return tuple(dict.fromkeys(paths))
 
 
-def _of_base(branch: IncomingBranch, path: str, most: int) -> bytes | None:
-    """Return a file of the base; None if there is none, or something else, or a longer one."""
-    entry = branch.output("ls-tree", "-l", branch.base, "--", path).decode("utf-8", "replace")
+def _of_base(branch: IncomingBranch, base: str, path: str, most: int) -> bytes | None:
+    """Return a file of a base; None if there is none, or something else, or a longer one."""
+    entry = branch.output("ls-tree", "-l", base, "--", path).decode("utf-8", "replace")
     words = entry.partition("\t")[0].split()
     if not words or words[0] not in FILE_MODES or not words[3].isdigit() or int(words[3]) > most:
         return None

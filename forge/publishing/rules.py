@@ -9,13 +9,23 @@ from forge.publishing.listing import CommitIdentity
 
 #: Paths that decide what runs at the forge or who reviews, and files that change what git does or shows.
 PROTECTED_PATHS: Final = (
+    ".buildkite",
+    ".circleci",
+    ".cirrus.yml",
+    ".drone.star",
+    ".drone.yml",
     ".forgejo/workflows",
     ".gitea/workflows",
     ".github/actions",
     ".github/workflows",
     ".gitlab-ci.yml",
+    ".travis.yml",
     ".woodpecker",
+    ".woodpecker.yaml",
     ".woodpecker.yml",
+    "Jenkinsfile",
+    "appveyor.yml",
+    "azure-pipelines.yml",
     "**/CODEOWNERS",
     "**/.gitattributes",
     "**/.gitmodules",

@@ -29,8 +29,6 @@ from forge.runs.order_book import ActAgain, Acted
 
 POST = declare("issue_write.post")
 
-#: An order that waits for a pull request is looked at so often, seconds.
-LOOK_FOR_PULL_REQUEST: Final = 120.0
 #: A comment is looked for from so long before its order on: the clocks differ.
 _CLOCKS_DIFFER: Final = timedelta(days=1)
 
@@ -68,15 +66,15 @@ class IssueWrites:
             if forge is None or forge.host != run.forge:
                 return ActAgain("No forge is configured, or another one.")
             number = write.number
+            if order.kind == KINDS["update_description"] and last is not None and last.key != order.key:
+                raise _Refusal("A later text replaced this one.", "replaced by a later text")
             if order.kind != KINDS["post_comment"]:
                 if run.pull_request is None:
-                    return ActAgain("There is no pull request yet.", LOOK_FOR_PULL_REQUEST)
+                    return ActAgain("There is no pull request yet.")
                 number = run.pull_request
             scope = decision.scope_of(run)
             target = IssueReference(scope.repository, number)
             scope.check_write(target)
-            if order.kind == KINDS["update_description"] and last is not None and last.key != order.key:
-                raise _Refusal(f"A later text of #{number} replaced this one.", "replaced by a later text")
             with around(POST):
                 await self._do(forge, run, write, order, target)
         except _Refusal as refused:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+import structlog
+
 from bot.issue_runs.forge_link import ForgeLink
 from database.queries.forge.forge_orders import ForgeOrder
 from forge.cleaning.markdown import clean_markdown
+from forge.model.errors import ForgeAway, ForgeError
 from forge.model.references import IssueReference
 from forge.provenance import markers
 from forge.runs.order_book import ActAgain, Acted
 
 #: The kind of these orders. The name stands in registers, so it stays.
 NOTICE: Final = "notice"
+#: After so many tries in vain, ten minutes apart, a notice is given up.
+_MOST_TRIES: Final = 36
+
+_log = structlog.get_logger("forge.notices")
 
 
 def notice(link: ForgeLink, at: IssueReference, reason: str, text: str, *, now: float, run: str = "") -> ForgeOrder:
@@ -49,11 +56,17 @@ async def post(link: ForgeLink, order: ForgeOrder) -> Acted:
 
 
 async def act(link: ForgeLink, order: ForgeOrder) -> Acted | ActAgain:
-    """Act on an order if it is a notice.
+    """Act on an order if it is a notice. One that the forge refuses for long is given up: nothing depends on it.
 
     Raises:
-        ForgeError: it cannot be posted now.
+        ForgeAway: the forge does not respond.
     """
     if order.kind != NOTICE:
         return ActAgain("Nothing here acts on orders of this kind.")
-    return await post(link, order)
+    try:
+        return await post(link, order)
+    except ForgeAway:
+        raise
+    except ForgeError as error:
+        _log.warning("forge.notice_refused", order=order.key, reason=str(error))
+        return Acted("refused") if order.tries >= _MOST_TRIES else ActAgain(str(error))

@@ -352,7 +352,8 @@ class Intake:
                         continue
                 waiting += await issue_runs.add_wake(tx, _wake(run, comment, is_member=is_member))
             for comment in news.edited:
-                key = f"forge/{run.id}/edited/{comment.id}/{_digest(comment.body)}"
+                # Once in a round: somebody could edit a comment a thousand times.
+                key = f"forge/{run.id}/edited/{comment.id}/{run.round}"
                 await self._tell(tx, run, key, intake_text.edited(at, comment.author.login))
         seen = replace(
             sight, comments_after=max(sight.comments_after, news.after), comments_since=news.since, state=state

@@ -28,6 +28,7 @@ from fleet.workspace import find, repository_refs, untrusted_files
 log = structlog.get_logger(__name__)
 
 END_WORK: Final = declare("issues.end_work")
+LOST: Final = declare("issues.lost")
 FORGET: Final = declare("issues.forget")
 DESTROY: Final = declare("issues.destroy")
 
@@ -38,8 +39,12 @@ class Destroying:
 
     round: RoundContext
 
-    async def destroy(self, run_id: str) -> bool:
+    async def destroy(self, run_id: str, *, keeps: bool = True) -> bool:
         """End a run and remove its agent; return whether it is done.
+
+        Args:
+            run_id: the run.
+            keeps: whether the agent stays if its commits cannot be kept. It may have broken its clone.
 
         Raises:
             RegisterError: the register cannot be used.
@@ -56,7 +61,7 @@ class Destroying:
                 await services.runs.decide(tx, work, "stopped", "Its pull request was closed.")
             services.runs.after(work)
         if row is None or row.thread_key == run.thread_key:
-            if row is not None and not await self._removed(run, row):
+            if row is not None and not await self._removed(run, row, keeps=keeps):
                 return False
             if not await self._forgotten(run):
                 return False
@@ -72,17 +77,29 @@ class Destroying:
         log.info("round.destroyed", run=run.id, agent=run.agent)
         return True
 
-    async def _removed(self, run: IssueRun, row: AgentRow) -> bool:
+    async def _removed(self, run: IssueRun, row: AgentRow, *, keeps: bool) -> bool:
         """End the agent and delete its clone, whose commits are taken over first."""
         services = self.round.services
         try:
             await services.agents.kill(row, discard=False)
-            await asyncio.to_thread(KeptCommits(self.round.ground(run), run).keep)
+            await self._kept(run, keeps=keeps)
             await asyncio.to_thread(self.round.ground(run).clone.remove, discard=True)
         except (FleetError, OSError) as error:
             log.warning("round.not_destroyed", run=run.id, agent=run.agent, reason=str(error))
             return False
         return True
+
+    async def _kept(self, run: IssueRun, *, keeps: bool) -> None:
+        try:
+            await asyncio.to_thread(KeptCommits(self.round.ground(run), run).keep)
+        except (FleetError, OSError) as error:
+            if keeps:
+                raise
+            log.warning("round.commits_lost", run=run.id, agent=run.agent, reason=str(error))
+            async with self.round.services.store.write(LOST) as tx:
+                await self.round.tell(
+                    tx, run, f"{run.round}/lost", text.lost(run, str(error), self.round.services.redact)
+                )
 
     async def _forgotten(self, run: IssueRun) -> bool:
         """Delete the agent from the register, and then its private folder."""

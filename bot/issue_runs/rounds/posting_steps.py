@@ -5,9 +5,9 @@ Both look first for what an earlier try left there.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs import run_record
 from bot.issue_runs.agent_tools.write_order import kept_description, writes
-from bot.issue_runs.rounds.round_state import DONE, RoundContext, issue_of, marker_key
+from bot.issue_runs.rounds.round_state import (
+    DONE,
+    GIVEN_UP,
+    RoundContext,
+    in_git_thread,
+    issue_of,
+    marker_key,
+    order_key,
+)
 from core.errors import MusterError
 from core.signing.signing_key import SigningKey
 from database.queries.forge import forge_orders, issue_runs
@@ -114,6 +122,10 @@ class RecordStep:
         link = self.round.link
         async with self.round.services.store.read() as tx:
             waiting = writes(await forge_orders.of_run(tx, run.id))
+            proposed = await forge_orders.get(tx, order_key(run.id, run.round, RoundStep.PROPOSE))
+        if proposed is not None and proposed.outcome is not None and proposed.outcome["is"] == GIVEN_UP:
+            # The record belongs to the pull request that is not there. It is posted after the next try.
+            return Acted(GIVEN_UP)
         for order in waiting:
             # What the agent ordered for the pull request can be done now.
             self.round.services.orders.wake(order.key)
@@ -127,7 +139,7 @@ class RecordStep:
             said = words if run.round > 1 else ""
             await link.client.post_comment(where, compose(said, record, key=key, secret=link.marker_secret))
         if run.pushed_sha is not None:
-            await asyncio.to_thread(self._note, run, run.pushed_sha, record)
+            await in_git_thread(partial(self._note, run, run.pushed_sha, record))
         return Acted(DONE)
 
     def _note(self, run: IssueRun, commit: str, record: ProvenanceRecord) -> None:

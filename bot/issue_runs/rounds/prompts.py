@@ -95,5 +95,6 @@ def _block(run: IssueRun, what: str, text: str) -> str:
     names = ForgeNames.of((run.forge,), RepositoryName.parse(run.repository))
     text = markdown.shown(names.hidden(text))
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…\n(The rest was left out.)"
-    sign = hashlib.blake2s(f"{run.id}\0{what}\0{text}".encode("utf-8", "replace"), digest_size=6).hexdigest()
+    # Long enough that nobody finds a text that holds its own sign.
+    sign = hashlib.blake2s(f"{run.id}\0{what}\0{text}".encode("utf-8", "replace"), digest_size=16).hexdigest()
     return f"----- {sign} -----\n{shown}\n----- {sign} -----"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import Final
 
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.config.secrets import secrets_of
 from bot.issue_runs.rounds.publishing import PublishTerms, publish
-from bot.issue_runs.rounds.round_state import RoundContext
+from bot.issue_runs.rounds.round_state import RoundContext, in_git_thread
 from core.crash_points import declare
 from core.secret_values import SecretValues
 from database.queries.forge import issue_runs
@@ -57,7 +57,7 @@ class PublishStep:
             given_up=given_up.is_set,
         )
         try:
-            done = await asyncio.to_thread(publish, self.round.ground(run), run, terms)
+            done = await in_git_thread(partial(publish, self.round.ground(run), run, terms))
         finally:
             given_up.set()
 

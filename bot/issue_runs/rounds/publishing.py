@@ -136,7 +136,7 @@ def _rebased(branch: IncomingBranch, head: str | None) -> IncomingBranch:
     found = done.said.strip()
     if done.status != 0 or repository_refs.COMMIT.fullmatch(found) is None:
         return branch
-    return replace(branch, base=found)
+    return replace(branch, base=found, newest_base=head)
 
 
 def _finding(found: PublishingFinding) -> Mapping[str, Any]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,9 +22,15 @@ from database.queries.forge.issue_runs import IssueRun
 from forge.model.references import IssueReference, RepositoryName
 from forge.runs.round import PublishResult, RoundStep, WorkResult
 
+T = TypeVar("T")
+
+#: Git may wait for a forge that hangs for minutes. The threads that all of Muster shares are few, so it has its own.
+_GIT_THREADS: Final = ThreadPoolExecutor(4, thread_name_prefix="forge-git")
 #: What an order comes to whose round is not the current one any more, such as after a restored backup.
 STALE: Final = {RoundStep.WORK: WorkResult.STOPPED.value, RoundStep.PUBLISH: PublishResult.REFUSED.value}
 DONE: Final = "done"
+#: What the orders *propose* and *record* come to if the forge refuses them for too long.
+GIVEN_UP: Final = "given_up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +89,9 @@ def thread_of(run: IssueRun) -> MessagePlace:
 def issue_of(run: IssueRun) -> IssueReference:
     """Return the issue at the forge."""
     return IssueReference(RepositoryName.parse(run.repository), run.number)
+
+
+async def in_git_thread(work: Callable[[], T]) -> T:
+    """Do what blocks while git talks with the forge, and return what it returns."""
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(_GIT_THREADS, partial(context.run, work))

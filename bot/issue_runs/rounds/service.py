@@ -20,7 +20,7 @@ from bot.issue_runs.rounds.destroying import Destroying
 from bot.issue_runs.rounds.posting_steps import ProposeStep, RecordStep
 from bot.issue_runs.rounds.publish_step import PublishStep
 from bot.issue_runs.rounds.round_choice import next_round
-from bot.issue_runs.rounds.round_state import DONE, STALE, RoundContext, order_key, place_of, thread_of
+from bot.issue_runs.rounds.round_state import DONE, GIVEN_UP, STALE, RoundContext, order_key, place_of, thread_of
 from bot.issue_runs.rounds.settle_step import SettleStep
 from bot.issue_runs.rounds.silence import SilenceWatch
 from bot.issue_runs.rounds.work_step import WorkStep
@@ -36,7 +36,7 @@ from database.queries.forge.forge_orders import ForgeOrder
 from database.queries.forge.issue_runs import ACTIVE, IssueRun
 from forge.model.errors import ForgeAway, ForgeError
 from forge.runs.order_book import Act, ActAgain, Acted, OrderBook
-from forge.runs.round import RoundStep, play_round
+from forge.runs.round import PublishResult, RoundStep, play_round
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +47,16 @@ ORDER: Final = declare("issues.order")
 #: The kind of orders to tidy up. The name stands in registers, so it stays.
 DESTROY: Final = "destroy"
 _DESTROY_AGAIN_S: Final = 30.0
+
+#: Seconds after which a step that the forge refuses is given up. Until then its run holds one of the places for runs.
+#: After as long, an ended run is removed although its commits cannot be kept.
+GIVE_UP_S: Final = 6 * 3600.0
+#: What steps come to that are given up. The round's other steps follow, and then a person decides.
+_GIVEN_UP: Final = {
+    RoundStep.PUBLISH: PublishResult.REFUSED.value,
+    RoundStep.PROPOSE: GIVEN_UP,
+    RoundStep.RECORD: GIVEN_UP,
+}
 
 #: Seconds between two looks, if nothing wakes it.
 LOOK_EVERY_S: Final = 30.0
@@ -262,7 +272,8 @@ class Rounds:
             RegisterError: the register cannot be used.
         """
         if order.kind == DESTROY:
-            done = await Destroying(self.round).destroy(order.run)
+            is_old = self.round.services.clock() - order.created_at >= GIVE_UP_S
+            done = await Destroying(self.round).destroy(order.run, keeps=not is_old)
             self.look_again(order.run)
             return Acted(DONE) if done else ActAgain("Its agent is not gone yet.", _DESTROY_AGAIN_S)
         if order.kind not in set(RoundStep):
@@ -274,15 +285,26 @@ class Rounds:
             return Acted(STALE.get(step, DONE))
         try:
             acted = await self._act(run, step)
-        except ForgeAway:
+        except (ForgeAway, RegisterError):
             raise
         except ForgeError as error:
+            if self._is_hopeless(order, step):
+                return _given_up(run, step, str(error))
             await self._tell(run, step, str(error))
             return ActAgain(str(error))
+        except Exception as error:
+            if is_away(error) or not self._is_hopeless(order, step):
+                raise
+            log.exception("round.step_failed", run=run.id, step=step.value)
+            return _given_up(run, step, "An internal error in Muster. Its log has more.")
         if isinstance(acted, Acted) and step is RoundStep.SETTLE:
             self.wake()
         self.round.services.delivery.wake()
         return acted
+
+    def _is_hopeless(self, order: ForgeOrder, step: RoundStep) -> bool:
+        """Return whether a step was tried for so long that its run gives its place to others."""
+        return step in _GIVEN_UP and self.round.services.clock() - order.created_at >= GIVE_UP_S
 
     async def _act(self, run: IssueRun, step: RoundStep) -> Acted | ActAgain:
         match step:
@@ -317,6 +339,13 @@ class Rounds:
 
     async def _after_decision(self, question: Question, word: str) -> None:
         self.wake()
+
+
+def _given_up(run: IssueRun, step: RoundStep, why: str) -> Acted:
+    async def also(tx: AsyncConnection) -> None:
+        await issue_runs.change(tx, run.id, only=ACTIVE, detail=why)
+
+    return Acted(_GIVEN_UP[step], also)
 
 
 def _question_id(cause: str) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.approvals.questions import QuestionChoice
 from bot.issue_runs.rounds import text
-from bot.issue_runs.rounds.round_state import DONE, RoundContext, order_key, thread_of
+from bot.issue_runs.rounds.round_state import DONE, GIVEN_UP, RoundContext, order_key, thread_of
 from bot.runs.issue_lines import sentence_of
 from bot.text.errors import UserError
 from database.queries.agents import agents
@@ -46,7 +46,12 @@ class SettleStep:
             work = await self.round.work_of(tx, run)
             worked = _outcome(await forge_orders.get(tx, order_key(run.id, run.round, RoundStep.WORK)))
             published = _outcome(await forge_orders.get(tx, order_key(run.id, run.round, RoundStep.PUBLISH)))
+            posts = [
+                _outcome(await forge_orders.get(tx, order_key(run.id, run.round, step)))
+                for step in (RoundStep.PROPOSE, RoundStep.RECORD)
+            ]
         waits = worked not in (WorkResult.SIGNALLED, WorkResult.SILENT) or published in (None, PublishResult.REFUSED)
+        waits = waits or GIVEN_UP in posts
 
         async def also(tx: AsyncConnection) -> None:
             state = "failed" if waits else "frozen"

@@ -87,3 +87,8 @@ def kept(run: IssueRun, folder: Path, branch: str, for_s: float) -> str:
         f"🗄 {reference(run)} is over, and its agent committed what is not at the forge. Nobody checked it. It is kept "
         f"for {markdown.span(for_s)}; {fetch} gets it in a clone on this machine."
     )
+
+
+def lost(run: IssueRun, why: str, redact: Redact) -> str:
+    """Return the report that commits were deleted with their clone, because they could not be read for long."""
+    return f"⚠️ The commits for {reference(run)} could not be kept, and were deleted: {markdown.gist(why, redact, 500)}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs.rounds import prompts
-from bot.issue_runs.rounds.round_state import RoundContext, order_key, work_id
+from bot.issue_runs.rounds.round_state import RoundContext, in_git_thread, order_key, work_id
 from bot.issue_runs.turn_facts import read_facts
 from bot.runs import beginning
 from bot.runs.model import RunSettings
@@ -122,7 +123,7 @@ class WorkStep:
         sandboxed = self.round.services.planner.sandbox_kind(JOINS.join(run.sandboxes)) != "none"
         sha = run.base_sha
         if row is None or not ground.clone.place.exists():
-            sha = await asyncio.to_thread(ground.prepare, base, sandboxed=sandboxed, pushed=pushed)
+            sha = await in_git_thread(partial(ground.prepare, base, sandboxed=sandboxed, pushed=pushed))
         return replace(run, base_branch=base, base_sha=sha)
 
     def _work(self, run: IssueRun, prompt: str, *, resumes: bool) -> AgentRun:

@@ -336,6 +336,19 @@ async def test_a_pull_request_from_our_fork_counts_and_one_from_a_strangers_does
     assert (await client.read_pull_request(reference(number))).head_repository is None
 
 
+async def test_a_pull_request_that_somebody_else_made_of_our_branch_is_not_ours(
+    forge: ForgeServer, client: ForgeClient
+) -> None:
+    forge.commit(SHOP, "fix", {"a": "1"})
+    forge.commit(SHOP, "release", {"b": "1"})
+    forge.open_pull(SHOP, title="Evil", body="", head="fix", base="release", by="eve")
+    assert await client.pull_request_of(NAME, "fix") is None
+    number = await open_pull(client, "fix")
+    found = await client.pull_request_of(NAME, "fix")
+    assert found is not None
+    assert found.number == number
+
+
 async def test_closed_pull_requests_of_others_are_not_looked_through_on_gitea(
     forge: ForgeServer, token: str, waits: Waits
 ) -> None:

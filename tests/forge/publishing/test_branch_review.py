@@ -141,6 +141,10 @@ def test_protected_paths_are_found_as_any_file_system_reads_them(stage: Stage) -
         "docs/CODEOWNERS",
         ".muster/merge.yaml",
         ".github./workflows /ci.yml",
+        ".circleci/config.yml",
+        ".drone.yml",
+        ".woodpecker.yaml",
+        "Jenkinsfile",
         # A file instead of a folder.
         ".github",
     }

@@ -341,3 +341,16 @@ def test_without_a_forge_the_tools_load_nothing_of_it() -> None:
     code = f"import sys, bot.app.orchestrator, bot.interfaces.mcp.server; print({listed})"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"
+
+
+async def test_of_the_texts_for_a_pull_request_that_is_not_there_only_the_last_waits(desk: Desk) -> None:
+    run = await desk.run()
+    for text in ("one", "two"):
+        assert (await desk.call(run, "update_description", number=1, body=text)).ok
+    desk.book.wake("tool/k000000000000000000000001")
+    async with asyncio.timeout(30):
+        while True:
+            async with desk.store.read() as tx:
+                if await forge_orders.open_keys(tx) == {"tool/k000000000000000000000002"}:
+                    break
+            await asyncio.sleep(0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bot.issue_runs.intake.service import GONE_AFTER, MOST_WAITING
 from database.engine.store import Store
 from database.queries.forge import forge_events
 from database.queries.forge.forge_events import ForgeEventRow
+from forge.runs.order_book import ActAgain, Acted
 from forge.waking import MOST_AUTHORS
 from tests.bot.issue_runs.intake.forge_desk import LABEL, SECRET, SHOP, STEP, Desk, at, desk
 
@@ -77,6 +79,15 @@ async def test_a_refusal_is_told_once(front: Desk) -> None:
         await notices.post(front.link, order)
     (remark,) = front.forge.item(SHOP, number).remarks
     assert remark.author == "muster"
+
+
+async def test_a_refusal_that_the_forge_does_not_take_is_not_tried_for_ever(front: Desk) -> None:
+    number = front.forge.add_issue(SHOP, "x", author="ana", labels=["muster:nobody"], assignees=["ana"])
+    await front.event(number)
+    (order,) = await front.all_orders()
+    front.forge.faults.answer(403, times=None, method="POST")
+    assert isinstance(await notices.act(front.link, order), ActAgain)
+    assert await notices.act(front.link, replace(order, tries=100)) == Acted("refused")
 
 
 async def test_profiles_that_do_not_go_together_are_refused(front: Desk) -> None:
@@ -159,6 +170,8 @@ async def test_an_edited_comment_wakes_nothing_again(front: Desk) -> None:
     front.forge.edit_comment(SHOP, remark.id, "second", by="eve")
     await front.event(run.number, delivery="d-3")
     await front.event(run.number, delivery="d-4")
+    front.forge.edit_comment(SHOP, remark.id, "third", by="eve")
+    await front.event(run.number, delivery="d-5")
     assert [each.text for each in await front.wakes(run)] == ["first"]
     assert sum("was edited" in each for each in await front.said()) == 1
 
