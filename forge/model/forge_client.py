@@ -66,9 +66,6 @@ class ForgeClient(Protocol):
     async def post_comment(self, reference: IssueReference, body: str) -> Comment:
         """Write a comment."""
 
-    async def update_comment(self, reference: IssueReference, comment_id: int, body: str) -> Comment:
-        """Replace the text of one of our comments."""
-
     async def update_description(self, reference: IssueReference, body: str) -> None:
         """Replace the text of an issue or pull request."""
 
