@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from core.network.loopback import is_loopback
 from forge.model.references import RepositoryName
 
 
@@ -63,16 +63,9 @@ def _checked(what: str, url: str, *, allow_http: bool) -> str:
         raise ValueError(f"{what} has a '?' or '#': {url[:200]!r}. Write it like https://forge.example.")
     if any(part in (".", "..") for part in parts.path.split("/")):
         raise ValueError(f"{what} has '.' or '..' in its path: {url[:200]!r}. Write the path itself.")
-    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
+    if parts.scheme == "http" and not allow_http and not is_loopback(host):
         raise ValueError(
             f"{what} begins with http://, so others could read the token: {url[:200]!r}. Write https://, or allow "
             "plain HTTP for this forge."
         )
     return url.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

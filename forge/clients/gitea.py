@@ -48,7 +48,6 @@ class GiteaClient(SharedRoutes):
             options=options or HttpOptions(),
         )
         super().__init__(address, http)
-        self._login: str | None = None
 
     async def token_facts(self) -> TokenFacts:
         user = self._http.parsed(payloads.USER, await self._http.get("/user", needs="read:user"))
@@ -197,12 +196,6 @@ class GiteaClient(SharedRoutes):
 
     async def close(self) -> None:
         await self._http.close()
-
-    async def _our_login(self) -> str:
-        if self._login is None:
-            await self.token_facts()
-        assert self._login is not None
-        return self._login
 
     async def _pull_request(self, reference: IssueReference) -> payloads.GiteaPullRequest:
         path = pull_path(reference)

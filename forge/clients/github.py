@@ -51,7 +51,6 @@ class GitHubClient(SharedRoutes):
         graphql = "https://api.github.com" if is_public else f"{address.url}/api"
         super().__init__(address, ForgeHttp(address, rest, login, headers=headers, options=options))
         self._graphql = ForgeHttp(address, graphql, login, headers=headers, options=options)
-        self._login: str | None = None
 
     async def token_facts(self) -> TokenFacts:
         response = await self._http.get("/user")
@@ -218,12 +217,6 @@ class GitHubClient(SharedRoutes):
     async def close(self) -> None:
         await self._http.close()
         await self._graphql.close()
-
-    async def _our_login(self) -> str:
-        if self._login is None:
-            await self.token_facts()
-        assert self._login is not None
-        return self._login
 
     async def _pull_request(self, reference: IssueReference) -> payloads.GitHubPullRequest:
         path = pull_path(reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from forge.clients.membership import membership
 from forge.clients.pagination import ForgeList
 from forge.clients.shown_diff import shown_diff
 from forge.model.references import IssueReference, RepositoryName
-from forge.model.values import RepositoryFacts
+from forge.model.values import RepositoryFacts, TokenFacts
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -34,7 +35,7 @@ class ForgeNeeds:
     write_pulls: str
 
 
-class SharedRoutes:
+class SharedRoutes(ABC):
     """The part of a client that is the same for both."""
 
     needs: ClassVar[ForgeNeeds]
@@ -44,6 +45,11 @@ class SharedRoutes:
     def __init__(self, address: ForgeAddress, http: ForgeHttp) -> None:
         self.address = address
         self._http = http
+        self._login: str | None = None
+
+    @abstractmethod
+    async def token_facts(self) -> TokenFacts:
+        """Return whom the token speaks for, and keep the login."""
 
     async def is_org_member(self, organization: str, login: str) -> bool:
         return await membership(self._http, organization, login, needs=self.needs.members)
@@ -77,6 +83,12 @@ class SharedRoutes:
             path, accept=accept, needs=self.needs.read_pulls, cut_at=self._http.limits.diff_bytes
         )
         return shown_diff(response.body, is_cut=response.is_cut)
+
+    async def _our_login(self) -> str:
+        if self._login is None:
+            await self.token_facts()
+        assert self._login is not None
+        return self._login
 
     async def _list(
         self,

@@ -9,7 +9,6 @@ as long as git runs.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import re
 import unicodedata
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from core.network.loopback import is_loopback
 from fleet.workspace import sandboxed_git
 from fleet.workspace.sandboxed_git import Done
 from forge.publishing.errors import PublishingError
@@ -70,7 +70,7 @@ class ForgeRemote:
                 f"The address {self.url[:200]!r} has characters that no repository's address has. Correct it.",
                 code="publishing.bad_address",
             )
-        if parts.scheme == "http" and not self.plain and not _is_loopback(parts.hostname):
+        if parts.scheme == "http" and not self.plain and not is_loopback(parts.hostname):
             raise PublishingError(
                 f"{self.url[:200]} is not encrypted, so others could read the token. Write https://, or allow it for "
                 "this forge.",
@@ -134,10 +134,3 @@ def _pipe(text: str) -> Iterator[int]:
         yield reading
     finally:
         os.close(reading)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

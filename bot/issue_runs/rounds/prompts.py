@@ -55,11 +55,6 @@ def anew(run: IssueRun, wakes: Sequence[IssueWake], summary: str) -> str:
     return f"{first(run)}\n\n{before}" + (f"\n\nSince then there is this news:\n\n{news}" if news else "")
 
 
-def reference_of(run: IssueRun) -> str:
-    """Return how the issue is named: ``owner/repo#17``."""
-    return f"{run.repository}#{run.number}"
-
-
 def _pull_request(run: IssueRun) -> str:
     if run.pull_request is None:
         return f"your work on #{run.number}"

@@ -21,7 +21,7 @@ Redact = Callable[[str], str]
 
 def reference(run: IssueRun) -> str:
     """Return the issue's name, as code: chat systems would make links of it."""
-    return markdown.code(f"{run.repository}#{run.number}")
+    return markdown.code(run.reference)
 
 
 def settled(run: IssueRun, work: AgentRun | None, redact: Redact) -> str:

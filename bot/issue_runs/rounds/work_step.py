@@ -126,7 +126,7 @@ class WorkStep:
         return replace(run, base_branch=base, base_sha=sha)
 
     def _work(self, run: IssueRun, prompt: str, *, resumes: bool) -> AgentRun:
-        reference = prompts.reference_of(run)
+        reference = run.reference
         asked = {
             "role": run.role,
             "sandbox": JOINS.join(run.sandboxes),
