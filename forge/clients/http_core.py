@@ -239,7 +239,7 @@ class ForgeHttp:
         most = self.limits.response_bytes if cut_at is None else cut_at
         try:
             async with self._connections().request(
-                method, url, data=content, headers=headers, allow_redirects=False, proxy=self.address.proxy
+                method, url, data=content, headers=headers, allow_redirects=False
             ) as response:
                 raw = bytearray()
                 async for chunk in response.content.iter_chunked(65_536):
