@@ -15,7 +15,7 @@ ENDED: Final = 50
 
 
 async def load(services: RunServices) -> RunsModel:
-    """Return the runs that have not ended, and the last that did. Their texts are masked by whoever shows them.
+    """Return the runs that have not ended, and the last that did. The surfaces mask their texts.
 
     Raises:
         RegisterError: the register cannot be used.

@@ -191,7 +191,7 @@ class ForgeHttp:
         if detail["type"] == "json_invalid":
             raise ForgeError(
                 f"{self._forge} gave no JSON to {response.request}, but: {self.masked(response.body)!r}. Check that "
-                f"{self.address.url} is the address of the forge's start page, and what stands in front of it."
+                f"{self.address.url} is the address of the forge's start page, and check the proxy in front of it."
             )
         place = ".".join(str(part) for part in detail["loc"]) or "the whole"
         said = shown_body(self._secrets.masked_text(validation_errors.message(detail, None)))

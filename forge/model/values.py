@@ -71,7 +71,7 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """A pull request as it stands at the forge."""
+    """A pull request as it is at the forge now."""
 
     number: int
     title: str

@@ -33,7 +33,7 @@ PlaceStep = Callable[[str, int, RoundStep], Coroutine[Any, Any, str]]
 
 
 class _Json(Serializer):
-    """DBOS' default is pickle, which runs whatever stands in the file."""
+    """Replaces DBOS' default, pickle, which would run code from the file."""
 
     def name(self) -> str:
         return "muster_json"
@@ -127,7 +127,7 @@ _placing: tuple[PlaceStep, asyncio.AbstractEventLoop] | None = None
 @DBOS.step(name="order")
 async def _step(run: str, number: int, step: str) -> str:
     if _placing is None:
-        # This process does not lead any more. Whoever does goes on with the round.
+        # This process does not lead any more. The leader goes on with the round.
         await asyncio.get_running_loop().create_future()
         raise AssertionError("nothing ends this wait")
     place, loop = _placing

@@ -58,7 +58,7 @@ _KEPT: Final = {
     "request_review": "There is no pull request yet. They are asked when there is one.",
 }
 _DONE: Final = {
-    "post_comment": "Your comment stands on #{number}.",
+    "post_comment": "Your comment is on #{number}.",
     "update_description": "This is the text of #{number} now.",
     "request_review": "They were asked to review #{number}.",
 }

@@ -13,7 +13,7 @@ from bot.commands.syntax import command_line
 from bot.issue_runs.rounds import text
 from bot.issue_runs.rounds.round_state import named
 from bot.issue_runs.services import IssueServices
-from bot.runs.finding import similar
+from bot.runs.run_lookup import similar
 from bot.text import markdown
 from bot.text.errors import UserError
 from database.queries.forge import issue_runs

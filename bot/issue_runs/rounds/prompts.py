@@ -45,7 +45,7 @@ def again(run: IssueRun, wakes: Sequence[IssueWake]) -> str:
     )
 
 
-def anew(run: IssueRun, wakes: Sequence[IssueWake], summary: str) -> str:
+def for_new_agent(run: IssueRun, wakes: Sequence[IssueWake], summary: str) -> str:
     """Return the prompt of a later round for an agent that knows nothing of the earlier ones."""
     before = (
         f"Another agent worked on it before you. What it did is on your branch, and was proposed as "

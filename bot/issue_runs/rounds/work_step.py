@@ -95,7 +95,7 @@ class WorkStep:
         if resumes:
             prompt = prompts.again(run, wakes)
         else:
-            prompt = prompts.first(run) if run.round == 1 else prompts.anew(run, wakes, summary)
+            prompt = prompts.first(run) if run.round == 1 else prompts.for_new_agent(run, wakes, summary)
         async with services.store.write(WORK) as tx:
             await runs.add(tx, self._work(run, prompt, resumes=resumes))
             values = {"base_branch": run.base_branch, "base_sha": run.base_sha, "active_at": services.clock()}

@@ -1,4 +1,4 @@
-"""Which run a person names."""
+"""Find the run that a person names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from database.queries.forge.issue_runs import IssueRun
 
 #: Maximum number of ids that are listed if several match.
 _LISTED: Final = 5
-#: Runs among which a similar id is looked for.
+#: Number of runs among which a similar id is looked for.
 _KNOWN: Final = 100
 
 
