@@ -63,8 +63,6 @@ class PickUpDecision:
     """Profiles in the order in which they are applied, if it is picked up."""
     assignee: ForgeUser | None = None
     """The member who makes it count, if there is one."""
-    triggered_by: str | None = None
-    """The login that the event named. It decides nothing."""
 
     def log_fields(self) -> dict[str, str]:
         """Return what the log says of the decision."""
@@ -76,7 +74,6 @@ class PickUpDecision:
             "target": self.target or "",
             "sandboxes": ",".join(self.sandboxes),
             "assignee": self.assignee.login if self.assignee is not None else "",
-            "triggered_by": self.triggered_by or "",
         }
 
 
@@ -96,7 +93,6 @@ def decide(
     *,
     memberships: Mapping[int, bool],
     has_run: bool,
-    triggered_by: str | None = None,
 ) -> PickUpDecision:
     """Decide what happens to an issue.
 
@@ -106,7 +102,6 @@ def decide(
         rules: of its repository.
         memberships: whether users are members, by id, as the forge said just now. Who is missing is no member.
         has_run: whether a run for the issue is under way, or ended without being asked for again.
-        triggered_by: the login of who caused the event, for the log; None if no event did.
     """
 
     def decision(
@@ -127,7 +122,6 @@ def decide(
             target=target,
             sandboxes=sandboxes,
             assignee=assignee,
-            triggered_by=triggered_by,
         )
 
     if issue.number != reference.number:

@@ -176,7 +176,7 @@ PullState = Literal["open", "merged", "closed"]
 
 
 def pull_state(pull: PullRequest) -> PullState:
-    """Return how a pull request stands."""
+    """Return the state of a pull request."""
     return "merged" if pull.is_merged else "open" if pull.is_open else "closed"
 
 

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from bot.config.types import Block, Url
+from core.network.loopback import is_loopback_address
 from core.secret_references import Reference
 
 #: Where a collector takes traces, if the address names no path (OTLP specification, "OTLP/HTTP Request").
@@ -32,21 +33,14 @@ _OWN_HEADERS: Final = frozenset({"connection", "content-encoding", "content-leng
 def _private(value: str) -> str:
     """Require https, so that nobody on the network can read the counts. Loopback traffic stays on this machine."""
     parts = urlsplit(value)
-    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme != "https" and not is_loopback_address(parts.hostname or ""):
         raise ValueError(f"found {value[:80]!r}; write https:// first. Plain http goes to this machine alone.")
     return value
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _collector(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme != "https" and not is_loopback_address(parts.hostname or ""):
         raise ValueError(
             f"found {value[:80]!r}; write https://, or http:// with an address of this machine, such as "
             "http://127.0.0.1:4318."

@@ -115,7 +115,7 @@ async def gather(
 
 
 async def current_record(services: IssueServices, run: IssueRun) -> ProvenanceRecord:
-    """Return the record of a run's current round, as it stands.
+    """Return the record of a run's current round, as far as it is known now.
 
     Raises:
         RegisterError: the register cannot be read.

@@ -37,7 +37,7 @@ def line_of(
     findings = run.findings or ()
     return IssueRunLine(
         id=run.id,
-        reference=f"{run.repository}#{run.number}",
+        reference=run.reference,
         title=run.title,
         number=run.number,
         url=url,

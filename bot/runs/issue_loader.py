@@ -19,9 +19,9 @@ from database.queries.forge.issue_runs import IssueRun
 ENDED: Final = 50
 
 
-async def load(services: RunServices, tx: AsyncConnection, *, ended: int = ENDED) -> tuple[IssueRunLine, ...]:
+async def load(services: RunServices, tx: AsyncConnection) -> tuple[IssueRunLine, ...]:
     """Return the runs of issues that have not ended, and the last that did."""
-    return await lines(services, tx, await issue_runs.listed(tx, ended=ended))
+    return await lines(services, tx, await issue_runs.listed(tx, ended=ENDED))
 
 
 async def load_one(services: RunServices, run_id: str) -> IssueRunLine | None:

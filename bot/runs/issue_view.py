@@ -10,9 +10,9 @@ from typing import Any, Final
 from bot.commands.syntax import command_line
 from bot.read_models import codec
 from bot.read_models.runs import IssueRound, IssueRunLine
+from bot.runs.text import used
 from bot.text import markdown
 from bot.text.timestamps import timestamp
-from budget import amounts
 
 #: A mark for each state.
 ISSUE_MARKS: Final = {
@@ -45,7 +45,7 @@ def issues_text(lines: Sequence[IssueRunLine], now: float, redact: Redact) -> st
             _pull(each),
             f"{each.agent}, round {each.round}",
             f"{markdown.span(now - (each.ended_at or each.active_at))} ago",
-            _used(each),
+            used(each.tokens, each.usd),
         ]
         for each in lines
     ]
@@ -70,7 +70,7 @@ def issue_text(run: IssueRunLine, now: float, redact: Redact) -> str:
         parts.append(_findings(run, redact))
     if run.rounds:
         rows = [
-            [markdown.code(each.id), each.state.replace("_", " "), _took(each, now), _used(each),
+            [markdown.code(each.id), each.state.replace("_", " "), _took(each, now), used(each.tokens, each.usd),
              markdown.code(markdown.gist(each.detail, redact, 100)) if each.detail else ""]
             for each in run.rounds
         ]  # fmt: skip
@@ -79,8 +79,8 @@ def issue_text(run: IssueRunLine, now: float, redact: Redact) -> str:
         earlier = f" ({run.more_operations} earlier ones are left out)" if run.more_operations else ""
         listed = "\n".join(f"- {markdown.code(markdown.gist(each, redact, 200))}" for each in run.operations)
         parts.append(f"What its agent did at the forge{earlier}:\n\n{listed}")
-    if _used(run):
-        parts.append(f"All rounds used {_used(run)}.")
+    if spent := used(run.tokens, run.usd):
+        parts.append(f"All rounds used {spent}.")
     parts.append(_next(run))
     return "\n\n".join(filter(None, parts))
 
@@ -147,13 +147,6 @@ def _link(label: str, url: str | None) -> str:
 def _took(each: IssueRound, now: float) -> str:
     began = each.started_at or each.created_at
     return markdown.span(now - began) if each.ended_at is None else f"took {markdown.span(each.ended_at - began)}"
-
-
-def _used(each: IssueRunLine | IssueRound) -> str:
-    if each.tokens is None:
-        return ""
-    usd = "" if each.usd is None else f", {amounts.amount(each.usd, 'usd')}"
-    return f"{amounts.amount(each.tokens, 'tokens')}{usd}"
 
 
 def issue_json(run: IssueRunLine, redact: Redact) -> dict[str, Any]:

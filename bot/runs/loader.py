@@ -14,15 +14,15 @@ from database.queries.agents.runs import AgentRun
 ENDED: Final = 50
 
 
-async def load(services: RunServices, *, ended: int = ENDED) -> RunsModel:
-    """Return the runs that have not ended, and the last that did. Their texts are masked by whoever shows them.
+async def load(services: RunServices) -> RunsModel:
+    """Return the runs that have not ended, and the last that did. The surfaces mask their texts.
 
     Raises:
         RegisterError: the register cannot be used.
     """
     async with services.store.read() as tx:
         found = await runs.open_ones(tx)
-        over = await runs.last_ended(tx, limit=ended, rounds=False)
+        over = await runs.last_ended(tx, limit=ENDED, rounds=False)
         issues = await issue_loader.load(services, tx)
     listed = {each.id for run in issues for each in run.rounds}
     alone = (run for run in found if run.id not in listed)

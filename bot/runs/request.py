@@ -15,7 +15,7 @@ from bot.auth.permission import ADMIN
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
-from bot.runs import beginning, finding, issue_loader, issue_view, loader, view
+from bot.runs import beginning, issue_loader, issue_view, loader, run_lookup, view
 from bot.runs import text as run_text
 from bot.runs.model import RunSettings
 from bot.runs.services import RunServices
@@ -259,7 +259,7 @@ async def show(ctx: Context[RunServices], wanted: str | None) -> Reply:
         model = await loader.load(services)
         return Reply(view.runs_text(model, now, services.redact), view.runs_json(model, services.redact))
     async with services.store.read() as tx:
-        found = await finding.find(tx, wanted)
+        found = await run_lookup.find(tx, wanted)
         if isinstance(found, IssueRun):
             (issue,) = await issue_loader.lines(services, tx, [found])
             return Reply(
@@ -275,7 +275,7 @@ async def retry(ctx: Context[RunServices], wanted: str) -> Reply:
     if owner is not None and (done := await owner.retry(ctx, wanted)) is not None:
         return done
     async with ctx.services.store.read() as tx:
-        run = await finding.find(tx, wanted)
+        run = await run_lookup.find(tx, wanted)
     if isinstance(run, IssueRun):
         raise UserError(
             "muster.yaml names no forge, so the run of an issue cannot go on; nothing was begun.", code="forge.absent"
@@ -298,14 +298,14 @@ async def stop(ctx: Context[RunServices], wanted: str) -> Reply:
     """End a run that has not ended."""
     services = ctx.services
     async with services.store.read() as tx:
-        run = await finding.find_work(tx, wanted)
+        run = await run_lookup.find_work(tx, wanted)
 
     async def act(tx: AsyncConnection) -> bool:
         return await services.runs.decide(tx, run, "stopped", f"{ctx.identity} stopped it.")
 
     if not await ctx.commit("stop", act):
         async with services.store.read() as tx:
-            run = await finding.find_work(tx, run.id)
+            run = await run_lookup.find_work(tx, run.id)
         over = "ends already" if run.state in runs.OPEN else f"is over ({run.state})"
         raise UserError(f"Run {markdown.code(run.id)} {over}; nothing was changed.", code="run.over")
     services.runs.after(run)

@@ -28,18 +28,23 @@ def title(run_id: str, color: str | None) -> str:
     return f"{markdown.color_mark(color)} run {run_id}".strip()
 
 
-def used(run: AgentRun) -> str:
-    """Return what a run used, as far as known; empty if nothing is."""
-    if run.tokens is None:
+def used(tokens: float | None, usd: float | None) -> str:
+    """Return what was used, as far as known; empty if nothing is."""
+    if tokens is None:
         return ""
-    usd = "" if run.usd is None else f", {amounts.amount(run.usd, 'usd')}"
-    return f"{amounts.amount(run.tokens, 'tokens')}{usd}"
+    return amounts.amount(tokens, "tokens") + ("" if usd is None else f", {amounts.money(usd)}")
+
+
+def it_used(tokens: float | None, usd: float | None) -> str:
+    """Return a sentence about what was used, after a space; empty if nothing is known."""
+    spent = used(tokens, usd)
+    return f" It used {spent}." if spent else ""
 
 
 def over(run: AgentRun, *, frozen: bool, redact: Callable[[str], str]) -> str:
     """Return the note about the end of a run."""
     why = f": {markdown.gist(run.detail, redact, 300).rstrip('.')}" if run.detail else ""
-    spent = f" It used {used(run)}." if used(run) else ""
+    spent = it_used(run.tokens, run.usd)
     back = command_line(f"resume {run.agent}")
     kept = f" {run.agent} is frozen; {back} brings it back." if frozen else ""
     return f"{MARKS[run.state]} Run {markdown.code(run.id)} {_ENDED_AS[run.state]}{why}.{spent}{kept}"

@@ -8,10 +8,9 @@ from typing import Any, Final
 from bot.commands.syntax import command_line
 from bot.read_models.runs import RunLine, RunsModel
 from bot.runs.issue_view import issue_json, issues_text
-from bot.runs.text import MARKS
+from bot.runs.text import MARKS, used
 from bot.text import markdown
 from bot.text.timestamps import timestamp
-from budget import amounts
 
 #: Characters of a prompt in a table.
 _GIST: Final = 60
@@ -36,7 +35,7 @@ def _table(lines: Sequence[RunLine], now: float, redact: Callable[[str], str]) -
             f"{MARKS[each.state]} {each.state.replace('_', ' ')}",
             f"{each.agent} {markdown.color_mark(each.color)}".rstrip(),
             _ages(each, now),
-            _used(each),
+            used(each.tokens, each.usd),
             markdown.code(markdown.gist(each.prompt, redact, _GIST)),
         ]
         for each in lines
@@ -54,8 +53,8 @@ def run_text(run: RunLine, now: float, redact: Callable[[str], str]) -> str:
     ]
     if run.detail:
         lines.append(redact(run.detail))
-    if _used(run):
-        lines.append(f"It used {_used(run)}.")
+    if spent := used(run.tokens, run.usd):
+        lines.append(f"It used {spent}.")
     lines.append(f"Prompt:\n\n{markdown.code_block(redact(run.prompt))}")
     if run.answer:
         lines.append(f"Answer:\n\n{redact(run.answer)}")
@@ -74,13 +73,6 @@ def _ages(run: RunLine, now: float) -> str:
         return f"took {took}, ended {markdown.span(now - run.ended_at)} ago"
     left = f", ends in {markdown.span(max(0.0, run.deadline - now))}" if run.deadline is not None else ""
     return f"for {markdown.span(now - (run.started_at or run.created_at))}{left}"
-
-
-def _used(run: RunLine) -> str:
-    if run.tokens is None:
-        return ""
-    usd = "" if run.usd is None else f", {amounts.amount(run.usd, 'usd')}"
-    return f"{amounts.amount(run.tokens, 'tokens')}{usd}"
 
 
 def run_json(run: RunLine, redact: Callable[[str], str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ socket that is this agent's alone.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,16 @@ ARGUMENTS_LIMIT: Final = 20_000
 #: Characters of an answer.
 ANSWER_LIMIT: Final = 50_000
 BRIDGE: Final = Path(__file__).with_name("mcp_stdio_bridge.py")
+
+
+def arguments(required: Sequence[str], **properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a tool's arguments. No others are taken."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": False,
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from core.network.loopback import is_loopback
 from forge.model.references import RepositoryName
 
 
@@ -15,8 +15,6 @@ class ForgeAddress:
 
     url: str
     """Without a slash at the end. It may have a path, such as ``https://host.example/gitea``."""
-    proxy: str | None = None
-    """An HTTP proxy for all requests. A proxy in the environment is never used."""
 
     @property
     def host(self) -> str:
@@ -31,48 +29,33 @@ class ForgeAddress:
         return f"{self.url}/{name}.git"
 
     @classmethod
-    def parse(cls, url: str, *, allow_http: bool = False, proxy: str | None = None) -> ForgeAddress:
-        """Check an address.
-
-        Args:
-            url: the address of the start page.
-            allow_http: whether the token may cross a network in the clear; on loopback it always may.
-            proxy: the address of an HTTP proxy.
+    def parse(cls, url: str) -> ForgeAddress:
+        """Check the address of a start page. Without TLS, only this machine is allowed.
 
         Raises:
-            ValueError: an address is unusable; the message does not repeat credentials.
+            ValueError: it is unusable; the message does not repeat credentials.
         """
-        return cls(_checked("The address of a forge", url, allow_http=allow_http), _proxy(proxy))
+        return cls(_checked(url))
 
 
-def _proxy(proxy: str | None) -> str | None:
-    return None if proxy is None else _checked("The address of a proxy", proxy, allow_http=True)
-
-
-def _checked(what: str, url: str, *, allow_http: bool) -> str:
+def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port
     except ValueError:
         parts, host = urlsplit(""), None
     if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{what} has a user or a password in it. Leave both out.")
+        raise ValueError("The address of a forge has a user or a password in it. Leave both out.")
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
-        raise ValueError(f"{what} is not a URL: {url[:200]!r}. Write it like https://forge.example.")
+        raise ValueError(f"The address of a forge is not a URL: {url[:200]!r}. Write it like https://forge.example.")
     if parts.query or parts.fragment:
-        raise ValueError(f"{what} has a '?' or '#': {url[:200]!r}. Write it like https://forge.example.")
-    if any(part in (".", "..") for part in parts.path.split("/")):
-        raise ValueError(f"{what} has '.' or '..' in its path: {url[:200]!r}. Write the path itself.")
-    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
         raise ValueError(
-            f"{what} begins with http://, so others could read the token: {url[:200]!r}. Write https://, or allow "
-            "plain HTTP for this forge."
+            f"The address of a forge has a '?' or '#': {url[:200]!r}. Write it like https://forge.example."
+        )
+    if any(part in (".", "..") for part in parts.path.split("/")):
+        raise ValueError(f"The address of a forge has '.' or '..' in its path: {url[:200]!r}. Write the path itself.")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError(
+            f"The address of a forge begins with http://, so others could read the token: {url[:200]!r}. Write https://."
         )
     return url.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -191,7 +191,7 @@ class ForgeHttp:
         if detail["type"] == "json_invalid":
             raise ForgeError(
                 f"{self._forge} gave no JSON to {response.request}, but: {self.masked(response.body)!r}. Check that "
-                f"{self.address.url} is the address of the forge's start page, and what stands in front of it."
+                f"{self.address.url} is the address of the forge's start page, and check the proxy in front of it."
             )
         place = ".".join(str(part) for part in detail["loc"]) or "the whole"
         said = shown_body(self._secrets.masked_text(validation_errors.message(detail, None)))
@@ -239,7 +239,7 @@ class ForgeHttp:
         most = self.limits.response_bytes if cut_at is None else cut_at
         try:
             async with self._connections().request(
-                method, url, data=content, headers=headers, allow_redirects=False, proxy=self.address.proxy
+                method, url, data=content, headers=headers, allow_redirects=False
             ) as response:
                 raw = bytearray()
                 async for chunk in response.content.iter_chunked(65_536):

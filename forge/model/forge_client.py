@@ -16,7 +16,7 @@ class ForgeClient(Protocol):
     Everything raises `ForgeAway` if the forge does not respond in time or cannot now, after retries of what is safe to
     repeat; its `retry_after` says when to come again, if the forge does. It raises `ForgeRefused` with status and body
     if the forge says no, and `ForgeError` if what it says makes no sense. Lists are read to their end, within bounds.
-    Nothing that is written is repeated by itself: who orders it, looks first whether it stands there already.
+    Nothing that is written is repeated by itself: a caller that repeats a write first looks whether it was done.
     """
 
     kind: str
@@ -66,9 +66,6 @@ class ForgeClient(Protocol):
     async def post_comment(self, reference: IssueReference, body: str) -> Comment:
         """Write a comment."""
 
-    async def update_comment(self, reference: IssueReference, comment_id: int, body: str) -> Comment:
-        """Replace the text of one of our comments."""
-
     async def update_description(self, reference: IssueReference, body: str) -> None:
         """Replace the text of an issue or pull request."""
 
@@ -79,7 +76,7 @@ class ForgeClient(Protocol):
         """
 
     async def read_pull_request(self, reference: IssueReference) -> PullRequest:
-        """Return a pull request as it stands."""
+        """Return a pull request as it is now."""
 
     async def open_pull_request(
         self,

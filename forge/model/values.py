@@ -71,7 +71,7 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """A pull request as it stands at the forge."""
+    """A pull request as it is at the forge now."""
 
     number: int
     title: str
@@ -80,8 +80,6 @@ class PullRequest:
     is_open: bool
     is_merged: bool
     is_draft: bool
-    is_mergeable: bool | None
-    """None while the forge has not found out. Gitea says False until then, and says nothing of drafts."""
     head_repository: RepositoryName | None
     """None if the repository of its branch is gone."""
     head_branch: str

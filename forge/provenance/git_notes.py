@@ -130,7 +130,7 @@ def commits_of(repository: Repository, expression: str) -> tuple[str, ...]:
     words = ("rev-list", f"--max-count={MOST_COMMITS + 1}", f"{ends[0]}..{ends[1]}", "--")
     found = _told(run_local, repository.common, words, "Listing commits").split()
     if not found:
-        raise UnknownCommits(f"There are no commits in {expression[:100]!r}. The newer one stands behind the dots.")
+        raise UnknownCommits(f"There are no commits in {expression[:100]!r}. Write OLDER..NEWER.")
     if len(found) > MOST_COMMITS:
         raise UnknownCommits(f"{expression[:100]!r} has more than {MOST_COMMITS} commits. Name a shorter range.")
     return tuple(found)

@@ -14,9 +14,7 @@ from forge.provenance.rendering import render
 LONGEST_POST: Final = 65_536
 
 
-def compose(
-    words: str, record: ProvenanceRecord, *, key: str, secret: bytes, ours: str = "", longest: int = LONGEST_POST
-) -> str:
+def compose(words: str, record: ProvenanceRecord, *, key: str, secret: bytes, ours: str = "") -> str:
     """Return the text of a comment or pull request. No setting leaves the record out.
 
     Args:
@@ -25,10 +23,9 @@ def compose(
         key: names the order (`forge.provenance.markers`).
         secret: the installation's key for markers.
         ours: what Muster itself says after these words, such as which issue is closed.
-        longest: the most characters that the forge takes; room for a record of the greatest length is assumed.
     """
     folded = f"{ours}\n\n{render(record)}" if ours else render(record)
-    room = longest - len(folded) - LONGEST_MARKER - 2
+    room = LONGEST_POST - len(folded) - LONGEST_MARKER - 2
     return mark(f"{_fitted(words, room)}\n\n{folded}".lstrip("\n"), key, secret)
 
 

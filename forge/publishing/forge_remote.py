@@ -9,7 +9,6 @@ as long as git runs.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import re
 import unicodedata
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from core.network.loopback import is_loopback
 from fleet.workspace import sandboxed_git
 from fleet.workspace.sandboxed_git import Done
 from forge.publishing.errors import PublishingError
@@ -40,7 +40,8 @@ _SETTINGS: Final = {
     "advice.pushUpdateRejected": "false",
 }
 _MOST_WORDS: Final = 500
-_USER: Final = re.compile(r"[A-Za-z0-9._@+-]{1,100}")
+#: Forges read the account from the token, and only require that there is a name.
+_USER: Final = "muster"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,13 +50,9 @@ class ForgeRemote:
 
     url: str
     """Over HTTP, without credentials, such as ``https://forge.example/owner/repo.git``."""
-    user: str = "muster"
-    """The account's name. Forges read it from the token, and only require that there is one."""
     token: str = field(repr=False)
     ca_file: Path | None = None
     """The certificate of an authority of one's own; None: those of the system."""
-    plain: bool = False
-    """An operator allowed HTTP without TLS to another machine. The token and the code can be read on the way."""
     timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
@@ -70,15 +67,14 @@ class ForgeRemote:
                 f"The address {self.url[:200]!r} has characters that no repository's address has. Correct it.",
                 code="publishing.bad_address",
             )
-        if parts.scheme == "http" and not self.plain and not _is_loopback(parts.hostname):
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
             raise PublishingError(
-                f"{self.url[:200]} is not encrypted, so others could read the token. Write https://, or allow it for "
-                "this forge.",
+                f"{self.url[:200]} is not encrypted, so others could read the token. Write https://.",
                 code="publishing.not_encrypted",
             )
-        if not _USER.fullmatch(self.user) or not self.token or not self.token.isprintable():
+        if not self.token or not self.token.isprintable():
             raise PublishingError(
-                "The name or the token of the forge's account is empty or has characters that none has. Correct it.",
+                "The token of the forge's account is empty or has characters that none has. Correct it.",
                 code="publishing.bad_credential",
             )
 
@@ -97,7 +93,7 @@ class ForgeRemote:
         """
         parts = urlsplit(self.url)
         environment = {**sandboxed_git.ENVIRONMENT, "GIT_ALLOW_PROTOCOL": parts.scheme}
-        with _pipe(f"username={self.user}\npassword={self.token}\n") as credential:
+        with _pipe(f"username={_USER}\npassword={self.token}\n") as credential:
             helper = f'!f() {{ test "$1" = get && cat /dev/fd/{credential}; }}; f'
             values = {**_SETTINGS, f"credential.{parts.scheme}://{parts.netloc}.helper": helper}
             if self.ca_file is not None:
@@ -134,10 +130,3 @@ def _pipe(text: str) -> Iterator[int]:
         yield reading
     finally:
         os.close(reading)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

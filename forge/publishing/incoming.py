@@ -79,14 +79,14 @@ class IncomingBranch:
             given_up=self.given_up,
         )
 
-    def output(self, *arguments: str, told: bytes = b"", cut_at: int | None = None) -> bytes:
+    def output(self, *arguments: str, told: bytes = b"") -> bytes:
         """Return what git says.
 
         Raises:
             PublishingError: git failed.
             FleetError: it took too long, or bubblewrap is not installed.
         """
-        done = self.git(*arguments, told=told, cut_at=cut_at)
+        done = self.git(*arguments, told=told)
         if done.status != 0:
             raise PublishingError(f"The branch cannot be read: {sandboxed_git.reason(done.complaint)} Try again.")
         return done.output

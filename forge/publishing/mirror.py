@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,13 +53,12 @@ class RepositoryMirror:
     def place(self) -> Path:
         return self.folder / self.name.owner / f"{self.name.name}.git"
 
-    def update(self, remote: ForgeRemote, branch: str, *, given_up: Callable[[], bool] = lambda: False) -> Repository:
+    def update(self, remote: ForgeRemote, branch: str) -> Repository:
         """Fetch a branch, and make the mirror if there is none.
 
         Args:
             remote: the repository at the forge.
             branch: the name without ``refs/heads/``.
-            given_up: whether nobody waits for it any more.
 
         Raises:
             MirrorNotUpdated: it could not be fetched.
@@ -75,7 +73,7 @@ class RepositoryMirror:
             repository = self._made(branch)
             self._tidy(name)
             with crash_points.around(UPDATED):
-                self._fetch(repository, remote, name, given_up)
+                self._fetch(repository, remote, name)
         return repository
 
     def _made(self, branch: str) -> Repository:
@@ -120,7 +118,7 @@ class RepositoryMirror:
             except FileNotFoundError:
                 continue
 
-    def _fetch(self, repository: Repository, remote: ForgeRemote, name: str, given_up: Callable[[], bool]) -> None:
+    def _fetch(self, repository: Repository, remote: ForgeRemote, name: str) -> None:
         flaws = tuple(word for flaw in _OLD_FLAWS for word in ("-c", f"fetch.fsck.{flaw}=ignore"))
         outcome, said = PushOutcome.DECLINED, ""
         try:
@@ -130,13 +128,10 @@ class RepositoryMirror:
                 git_dir=repository.common,
                 settings=flaws,
                 file_bytes=MOST_PACK_BYTES,
-                given_up=given_up,
             )
             if done.status == 0:
                 return
             outcome, said = remote_answers.of_failure(done.complaint), sandboxed_git.reason(done.complaint)
-        except sandboxed_git.GivenUp:
-            raise
         except sandboxed_git.GitFailed as error:
             outcome, said = (PushOutcome.AWAY if error.late else PushOutcome.DECLINED), str(error)
         raise MirrorNotUpdated(

@@ -42,7 +42,7 @@ class PushOutcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PushResult:
-    """How a push ended."""
+    """What was pushed where, and how that ended."""
 
     outcome: PushOutcome
     branch: str

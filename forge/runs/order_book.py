@@ -1,4 +1,4 @@
-"""Orders in the register, and whoever waits for their outcomes.
+"""Orders in the register, and the callers that wait for their outcomes.
 
 An order is written down under a key before anything is done for it. It is done as often as it takes until there is an
 outcome, and never again after that: so whatever does it looks first whether it was done already.

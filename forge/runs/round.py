@@ -34,7 +34,7 @@ class WorkResult(StrEnum):
 
 
 class PublishResult(StrEnum):
-    """What became of the commits."""
+    """The outcome of the step *publish*."""
 
     PUSHED = "pushed"
     UNCHANGED = "unchanged"

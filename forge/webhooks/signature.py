@@ -1,8 +1,8 @@
 """Whether a delivery was signed with the webhook's secret.
 
 Gitea and Forgejo send the bare hexadecimal HMAC-SHA-256 of the body in ``X-Gitea-Signature``, GitHub the same after
-``sha256=`` in ``X-Hub-Signature-256``. Neither covers the headers: the delivery's id can be replaced by whoever repeats
-a body.
+``sha256=`` in ``X-Hub-Signature-256``. Neither covers the headers: the delivery's id can be replaced by anybody who
+repeats a body.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 ForgeKind = Literal["gitea", "github"]
 
-#: The header with the signature, and what stands before it there.
+#: The header with the signature, and the prefix of its value.
 _SIGNATURES: Mapping[ForgeKind, tuple[str, str]] = {
     "gitea": ("X-Gitea-Signature", ""),
     "github": ("X-Hub-Signature-256", "sha256="),

@@ -46,7 +46,7 @@ def decided(
     has_run: bool = False,
 ) -> PickUpDecision:
     issue = replace(issue, labels=labels, assignees=assignees)
-    return decide(REFERENCE, issue, rules, memberships=MEMBERS, has_run=has_run, triggered_by="eve")
+    return decide(REFERENCE, issue, rules, memberships=MEMBERS, has_run=has_run)
 
 
 def test_a_member_and_a_label_make_a_run() -> None:
@@ -163,7 +163,7 @@ def test_only_people_who_can_matter_are_asked_about() -> None:
 def test_each_decision_logs_the_organization() -> None:
     for labels, has_run in ((("muster:coder",), False), (("bug",), False), (("muster:x",), False), ((), True)):
         fields = decided(*labels, has_run=has_run).log_fields()
-        assert (fields["organization"], fields["issue"], fields["triggered_by"]) == ("acme", "acme/shop#17", "eve")
+        assert (fields["organization"], fields["issue"]) == ("acme", "acme/shop#17")
         assert fields["outcome"]
 
 

@@ -54,12 +54,11 @@ def handed_over(name: str, by: str) -> UserError:
     )
 
 
-def refused(name: str, by: str, refusal: AgentRefused) -> UserError:
+def refused(name: str, refusal: AgentRefused) -> UserError:
     """Return a refusal of the agent host in terms of commands.
 
     Args:
         name: the agent.
-        by: who asked.
         refusal: what the agent host said.
     """
     match refusal.refusal:

@@ -13,7 +13,6 @@ forge:
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bot.config.surfaces.web import parse_listen
 from bot.config.types import Block, Duration, Url
+from core.network.loopback import is_loopback
 from core.secret_references import Reference
 from fleet.sandbox.profiles import NAME as PROFILE_NAME
 from forge.model.references import RepositoryName
@@ -52,12 +52,7 @@ def _organization(value: str) -> str:
 
 def _private(value: str) -> str:
     parts = urlsplit(value)
-    host = parts.hostname or ""
-    try:
-        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_local = False
-    if parts.scheme != "https" and not is_local:
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
         raise ValueError(f"found {value[:80]!r}; write https:// first. A token in plain text can be read on the way.")
     return value
 

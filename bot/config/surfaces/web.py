@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bot.config.surfaces.web_push import WebPushBlock
 from bot.config.types import Block, Duration
+from core.network.loopback import is_loopback
 
 #: Where the dashboard listens unless muster.yaml says otherwise.
 LISTEN = "127.0.0.1:8475"
@@ -90,7 +91,7 @@ class WebBlock(Block):
     def _is_safe(self) -> Self:
         if self.url is not None and self.url.startswith("http://"):
             host = urlsplit(self.url).hostname or ""
-            if host != "localhost" and not _is_loopback(host):
+            if not is_loopback(host):
                 raise ValueError(
                     f"found url: {self.url}; only this machine is reached without TLS. Write https:// there, and have "
                     "the reverse proxy do TLS."
@@ -101,10 +102,3 @@ class WebBlock(Block):
                 "does it."
             )
         return self
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

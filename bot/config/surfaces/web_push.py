@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
 from bot.config.types import Block
+from core.network.loopback import is_loopback_address
 
 #: The push services of Chrome, Firefox, Safari and Edge.
 SERVICES: Final = (
@@ -27,7 +27,7 @@ def _service(value: str) -> str:
     if len(value) <= 253 and _NAME.fullmatch(value) and ("." in value.removeprefix("*.")):
         return value
     found = _ORIGIN.fullmatch(value) if len(value) <= 253 else None
-    if found is None or (found["scheme"] == "http" and not _is_loopback(found["host"])):
+    if found is None or (found["scheme"] == "http" and not is_loopback_address(found["host"])):
         raise ValueError(
             f"found {value[:80]!r}; expected a host such as {SERVICES[0]}, *. and a domain for all hosts below it, or "
             "an https address with a port."
@@ -57,10 +57,3 @@ class WebPushBlock(Block):
         default=None,
         description="Where push services reach you, such as mailto:ana@example.org. Default: the host of `web.url`.",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -40,7 +40,7 @@ from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentRefused, AgentUnreachable
 from fleet.launch.launch_plan import DEFAULT_ROLE
 from fleet.roles import Library, library
-from fleet.tools import Tool
+from fleet.tools import Tool, arguments
 
 log = structlog.get_logger(__name__)
 
@@ -69,30 +69,23 @@ _TASK: Final = {"type": "string", "description": "The id of the task; leave it o
 _THREAD: Final = {"type": "string", "description": "The thread that you answer in; leave it out to begin one."}
 
 
-def _object(required: Sequence[str], **properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
-
 #: Every agent has these.
 COMMON: Final = (
     Tool(
-        name="peers", description="List the other agents: role, state, and how to reach each.", input_schema=_object(())
+        name="peers",
+        description="List the other agents: role, state, and how to reach each.",
+        input_schema=arguments(()),
     ),
     Tool(
         name="send_message",
         description="Write to another agent. It reads the message when its turn ends, and answers with a message.",
-        input_schema=_object(("to", "text"), to=_TO, text=_TEXT, thread=_THREAD),
+        input_schema=arguments(("to", "text"), to=_TO, text=_TEXT, thread=_THREAD),
         queued=True,
     ),
     Tool(
         name="report",
         description="Post a line for people in your own chat thread.",
-        input_schema=_object(("text",), text=_TEXT),
+        input_schema=arguments(("text",), text=_TEXT),
         queued=True,
     ),
     Tool(
@@ -100,7 +93,7 @@ COMMON: Final = (
         description=(
             "Report the outcome of your task. Use it only for a task that you were given in a message with its id."
         ),
-        input_schema=_object(("status", "summary"), status=_STATUS, summary=_SUMMARY, task=_TASK),
+        input_schema=arguments(("status", "summary"), status=_STATUS, summary=_SUMMARY, task=_TASK),
         queued=True,
     ),
 )

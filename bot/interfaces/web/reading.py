@@ -142,7 +142,7 @@ class ReadingPages:
         view = views.view_of("agent", {"name": name})
         check_sees(visitor, self.services, view.command)
         before = request.query.get("before")
-        forms_shown = self._agent_forms(visitor, name)
+        forms_shown = self._agent_forms(visitor)
         if before is None:
             return await self._show(request, visitor, view, name, "agent.html", {"name": name, **forms_shown})
         value = await self.services.documents.page(f"{AGENTS}{name}", before)
@@ -152,7 +152,7 @@ class ReadingPages:
         body = part(self.pages, view, {document.name: document}, visitor)
         return await self._page(request, visitor, name, "agent.html", {"body": body, "name": name, **forms_shown})
 
-    def _agent_forms(self, visitor: Visitor, name: str) -> Mapping[str, object]:
+    def _agent_forms(self, visitor: Visitor) -> Mapping[str, object]:
         """Return which commands about an agent the page offers."""
         offered = [self.services.table.get(each) for each in _ABOUT_AGENTS]
         allowed = [each for each in offered if each is not None and visitor.may_run(each)]

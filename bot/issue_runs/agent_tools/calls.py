@@ -26,7 +26,6 @@ from bot.issue_runs.services import IssueServices
 from bot.text import markdown
 from bot.text.errors import UserError
 from core.crash_points import declare
-from database.queries.agents import tool_calls
 from database.queries.agents.agents import AgentRow
 from database.queries.agents.tool_calls import ToolCallRow
 from database.queries.forge import forge_orders, issue_runs
@@ -59,7 +58,7 @@ _KEPT: Final = {
     "request_review": "There is no pull request yet. They are asked when there is one.",
 }
 _DONE: Final = {
-    "post_comment": "Your comment stands on #{number}.",
+    "post_comment": "Your comment is on #{number}.",
     "update_description": "This is the text of #{number} now.",
     "request_review": "They were asked to review #{number}.",
 }
@@ -73,12 +72,6 @@ _READS: Final = {
 Answer = Callable[[AsyncConnection, str, bool], Awaitable[None]]
 
 _log = structlog.get_logger("forge.tools")
-
-
-async def signal_waits(tx: AsyncConnection, agent: str) -> bool:
-    """Return whether an agent signalled and this was not dealt with yet, although its turn may have ended meanwhile."""
-    waiting = await tool_calls.open_calls(tx)
-    return any(each.agent == agent and each.tool == "signal_done" and each.state == "pending" for each in waiting)
 
 
 @dataclass(slots=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
-from fleet.tools import Tool
+from fleet.tools import Tool, arguments
 
 SignalStatus = Literal["done", "blocked", "failed"]
 
@@ -42,35 +41,26 @@ _STATUS: Final = {
 _SUMMARY: Final = {"type": "string", "description": "What was done, or why not, in a few sentences for people."}
 
 
-def _object(required: Sequence[str], **properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
-
 TOOLS: Final = (
     Tool(
         name="read_issue",
         description="Read an issue or a pull request: title, state, author and text.",
-        input_schema=_object(("number",), number=_NUMBER, offset=_OFFSET),
+        input_schema=arguments(("number",), number=_NUMBER, offset=_OFFSET),
     ),
     Tool(
         name="read_comments",
         description="Read the comments on an issue or a pull request, oldest first.",
-        input_schema=_object(("number",), number=_NUMBER, offset=_OFFSET),
+        input_schema=arguments(("number",), number=_NUMBER, offset=_OFFSET),
     ),
     Tool(
         name="read_diff",
         description="Read the diff of a pull request.",
-        input_schema=_object(("number",), number=_NUMBER, offset=_OFFSET),
+        input_schema=arguments(("number",), number=_NUMBER, offset=_OFFSET),
     ),
     Tool(
         name="post_comment",
         description="Write a comment on your issue or on its pull request.",
-        input_schema=_object(("number", "body"), number=_NUMBER, body=_BODY),
+        input_schema=arguments(("number", "body"), number=_NUMBER, body=_BODY),
         queued=True,
     ),
     Tool(
@@ -79,7 +69,7 @@ TOOLS: Final = (
             "Set the text of your pull request. While there is none, give the number of your issue: the text is kept "
             "for the pull request. The text of the issue itself stays."
         ),
-        input_schema=_object(("number", "body"), number=_NUMBER, body=_BODY),
+        input_schema=arguments(("number", "body"), number=_NUMBER, body=_BODY),
         queued=True,
     ),
     Tool(
@@ -88,7 +78,7 @@ TOOLS: Final = (
             "Ask people to review your pull request. While there is none, give the number of your issue: they are "
             "asked when there is one."
         ),
-        input_schema=_object(("number", "people"), number=_NUMBER, people=_PEOPLE),
+        input_schema=arguments(("number", "people"), number=_NUMBER, people=_PEOPLE),
         queued=True,
     ),
     Tool(
@@ -97,7 +87,7 @@ TOOLS: Final = (
             "Say that your work on the issue is over for now. Only this counts, and only the first time; no comment "
             "does. Then end your turn."
         ),
-        input_schema=_object(("status", "summary"), status=_STATUS, summary=_SUMMARY),
+        input_schema=arguments(("status", "summary"), status=_STATUS, summary=_SUMMARY),
         queued=True,
     ),
 )

@@ -89,7 +89,7 @@ def page(text: str, offset: int, longest: int = LONGEST_ANSWER) -> str:
         longest: characters of the part.
     """
     if offset >= len(text) and offset > 0:
-        return f"Nothing stands at offset {offset:,}: the whole answer has {len(text):,} characters."
+        return f"There is nothing at offset {offset:,}: the whole answer has {len(text):,} characters."
     end = min(len(text), offset + longest)
     if end < len(text):
         # A part ends with a line, unless the line is longer than the part.

@@ -15,7 +15,7 @@ from forge.model.references import IssueReference
 from forge.provenance import markers
 from forge.runs.order_book import ActAgain, Acted
 
-#: The kind of these orders. The name stands in registers, so it stays.
+#: The kind of these orders. Registers contain the name, so it never changes.
 NOTICE: Final = "notice"
 #: After so many tries in vain, ten minutes apart, a notice is given up.
 _MOST_TRIES: Final = 36

@@ -20,8 +20,7 @@ def thread_title(run: IssueRun) -> str:
 
 def opener(run: IssueRun, url: str) -> str:
     """Return the message that opens a run's thread."""
-    reference = f"{run.repository}#{run.number}"
-    where = f"[{reference}]({url})" if _PLAIN_URL.fullmatch(url) else f"**{reference}**"
+    where = f"[{run.reference}]({url})" if _PLAIN_URL.fullmatch(url) else f"**{run.reference}**"
     how = (
         f"{markdown.code(run.picked_by)} asked for it"
         if run.picked_how == "pickup"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,14 +13,11 @@ from bot.commands.syntax import command_line
 from bot.issue_runs.rounds import text
 from bot.issue_runs.rounds.round_state import named
 from bot.issue_runs.services import IssueServices
-from bot.runs.finding import similar
+from bot.runs.run_lookup import LISTED, ambiguous, similar
 from bot.text import markdown
 from bot.text.errors import UserError
 from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import ACTIVE, IssueRun, IssueWake
-
-#: Maximum number of ids that are listed if several match.
-_LISTED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +96,14 @@ async def _wake(tx: AsyncConnection, ctx: Context[Any], run: IssueRun) -> None:
 
 async def _matching(tx: AsyncConnection, wanted: str) -> list[IssueRun]:
     begins = named(wanted)
-    found = await issue_runs.begins_with(tx, begins, limit=_LISTED) if begins else []
+    found = await issue_runs.begins_with(tx, begins, limit=LISTED) if begins else []
     return [run for run in found if run.id == begins] or found
 
 
 def _only(found: list[IssueRun], wanted: str) -> IssueRun:
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(markdown.code(each.id) for each in found)
-    raise UserError(
-        f"Several runs begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more characters of the ID.",
-        code="run.ambiguous",
-    )
+    if len(found) > 1:
+        raise ambiguous(wanted, found)
+    return found[0]
 
 
 def _check_waits(run: IssueRun) -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import structlog
 
+from bot.agents.removal.service import AgentRemoval
 from bot.issue_runs.rounds import text
 from bot.issue_runs.rounds.kept_commits import KeptCommits
 from bot.issue_runs.rounds.round_state import RoundContext, work_id
@@ -22,8 +22,7 @@ from database.queries.agents.agents import AgentRow
 from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import IssueRun
 from fleet.errors import FleetError
-from fleet.supervision import host_lifecycle
-from fleet.workspace import find, repository_refs, untrusted_files
+from fleet.workspace import find, repository_refs
 
 log = structlog.get_logger(__name__)
 
@@ -106,9 +105,8 @@ class Destroying:
         services = self.round.services
         async with services.store.write(FORGET) as tx:
             await agents.forget(tx, run.agent)
-        folder = services.paths.agent_folder(run.agent)
-        gone = await services.agents.dismiss(run.agent)
-        if not gone or not await asyncio.to_thread(_deleted, folder):
+        if not await AgentRemoval(services).delete_folder(run.agent):
+            folder = services.paths.agent_folder(run.agent)
             log.warning("round.folder_not_deleted", run=run.id, folder=str(folder))
             return False
         return True
@@ -127,7 +125,3 @@ class Destroying:
                     repository_refs.forget(repository, name, at)
                 except MusterError as error:
                     log.warning("round.commits_stay", run=run.id, reason=str(error))
-
-
-def _deleted(folder: Path) -> bool:
-    return not folder.exists() or (not host_lifecycle.is_running(folder) and untrusted_files.delete(folder))

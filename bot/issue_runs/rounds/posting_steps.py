@@ -1,4 +1,4 @@
-"""The steps *propose* and *record*: what stands at the forge after a round.
+"""The steps *propose* and *record*: the posts of a round at the forge.
 
 Both look first for what an earlier try left there.
 """

@@ -45,7 +45,7 @@ def again(run: IssueRun, wakes: Sequence[IssueWake]) -> str:
     )
 
 
-def anew(run: IssueRun, wakes: Sequence[IssueWake], summary: str) -> str:
+def for_new_agent(run: IssueRun, wakes: Sequence[IssueWake], summary: str) -> str:
     """Return the prompt of a later round for an agent that knows nothing of the earlier ones."""
     before = (
         f"Another agent worked on it before you. What it did is on your branch, and was proposed as "
@@ -53,11 +53,6 @@ def anew(run: IssueRun, wakes: Sequence[IssueWake], summary: str) -> str:
     )
     news = _news(run, wakes)
     return f"{first(run)}\n\n{before}" + (f"\n\nSince then there is this news:\n\n{news}" if news else "")
-
-
-def reference_of(run: IssueRun) -> str:
-    """Return how the issue is named: ``owner/repo#17``."""
-    return f"{run.repository}#{run.number}"
 
 
 def _pull_request(run: IssueRun) -> str:

@@ -35,7 +35,7 @@ _ADVICE: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishTerms:
-    """What holds at the forge for one push."""
+    """What the forge and the configuration require of one push."""
 
     default_branch: str
     protected: Collection[str]
@@ -50,7 +50,7 @@ class PublishTerms:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedBranch:
-    """What became of the commits."""
+    """The outcome for the commits of one round."""
 
     result: PublishResult
     branch: str | None = None

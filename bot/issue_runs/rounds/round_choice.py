@@ -14,7 +14,7 @@ DAY_S: Final = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class NextRound:
-    """What becomes of a run that is frozen or failed."""
+    """Whether a run that is frozen or failed goes on."""
 
     begins: bool = False
     refusal: str | None = None

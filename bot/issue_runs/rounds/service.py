@@ -2,7 +2,7 @@
 
 Everything that must survive is in the register. A round begins in one transaction, which takes what it was woken by.
 Its workflow orders one step after the other, and may be begun again under the same id: orders that are done have their
-outcomes. So the workflows' own file is made anew at each start, from the rounds that have not ended.
+outcomes. So each start makes a new file for the workflows, from the rounds that have not ended.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BEGIN: Final = declare("issues.begin")
 TELL: Final = declare("issues.tell")
 ORDER: Final = declare("issues.order")
 
-#: The kind of orders to tidy up. The name stands in registers, so it stays.
+#: The kind of orders to tidy up. Registers contain the name, so it never changes.
 DESTROY: Final = "destroy"
 _DESTROY_AGAIN_S: Final = 30.0
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from bot.commands.syntax import command_line
 from bot.runs.issue_lines import sentence_of
+from bot.runs.text import it_used
 from bot.text import markdown
-from budget import amounts
 from database.queries.agents.runs import AgentRun
 from database.queries.forge.issue_runs import IssueRun
 
@@ -21,7 +21,7 @@ Redact = Callable[[str], str]
 
 def reference(run: IssueRun) -> str:
     """Return the issue's name, as code: chat systems would make links of it."""
-    return markdown.code(f"{run.repository}#{run.number}")
+    return markdown.code(run.reference)
 
 
 def settled(run: IssueRun, work: AgentRun | None, redact: Redact) -> str:
@@ -67,10 +67,7 @@ def for_agent(findings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cost(work: AgentRun | None) -> str:
-    if work is None or work.tokens is None:
-        return ""
-    usd = "" if work.usd is None else f", {amounts.amount(work.usd, 'usd')}"
-    return f" It used {amounts.amount(work.tokens, 'tokens')}{usd}."
+    return "" if work is None else it_used(work.tokens, work.usd)
 
 
 def forge_refused(run: IssueRun, why: str, redact: Redact) -> str:

@@ -96,7 +96,7 @@ class WorkStep:
         if resumes:
             prompt = prompts.again(run, wakes)
         else:
-            prompt = prompts.first(run) if run.round == 1 else prompts.anew(run, wakes, summary)
+            prompt = prompts.first(run) if run.round == 1 else prompts.for_new_agent(run, wakes, summary)
         async with services.store.write(WORK) as tx:
             await runs.add(tx, self._work(run, prompt, resumes=resumes))
             values = {"base_branch": run.base_branch, "base_sha": run.base_sha, "active_at": services.clock()}
@@ -127,7 +127,7 @@ class WorkStep:
         return replace(run, base_branch=base, base_sha=sha)
 
     def _work(self, run: IssueRun, prompt: str, *, resumes: bool) -> AgentRun:
-        reference = prompts.reference_of(run)
+        reference = run.reference
         asked = {
             "role": run.role,
             "sandbox": JOINS.join(run.sandboxes),

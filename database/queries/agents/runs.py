@@ -19,8 +19,8 @@ RunState = Literal["queued", "running", "done", "failed", "stopped", "timed_out"
 RunEnding = Literal["done", "failed", "stopped", "timed_out", "limit"]
 #: States of a run that has not ended.
 OPEN: Final[tuple[RunState, ...]] = ("queued", "running")
-
-
+#: Only ids of rounds of issues' runs have a hyphen.
+_IS_ROUND: Final = table.c.id.like("%-%")
 #: Launches for runs begin with this, and the run's id follows.
 LAUNCH: Final = "run-"
 
@@ -79,7 +79,7 @@ async def begins_with(tx: AsyncConnection, prefix: str, *, limit: int, rounds: b
     """Return runs whose ids begin so, the newest first; without `rounds`, those that are no rounds of issues' runs."""
     query = select(table).where(table.c.id.startswith(prefix, autoescape=True))
     if not rounds:
-        query = query.where(table.c.id.not_like("%-%"))
+        query = query.where(~_IS_ROUND)
     return await AgentRun.every(tx, query.order_by(table.c.created_at.desc(), table.c.id).limit(limit))
 
 
@@ -107,7 +107,7 @@ async def last_ended(tx: AsyncConnection, *, limit: int, rounds: bool = True) ->
     """Return the runs that ended last, newest first; without `rounds`, those that are no rounds of an issue's run."""
     query = select(table).where(table.c.state.not_in(OPEN))
     if not rounds:
-        query = query.where(table.c.id.not_like("%-%"))
+        query = query.where(~_IS_ROUND)
     return await AgentRun.every(tx, query.order_by(table.c.ended_at.desc(), table.c.id).limit(limit))
 
 
@@ -140,7 +140,7 @@ async def rounds_of(tx: AsyncConnection, agents: Iterable[str]) -> Sequence[Agen
     columns = [table.c[name] for name in AgentRound.__dataclass_fields__]
     found: list[AgentRound] = []
     for some in batches(agents):
-        query = select(*columns).where(table.c.agent.in_(some), table.c.id.like("%-%"))
+        query = select(*columns).where(table.c.agent.in_(some), _IS_ROUND)
         found += await AgentRound.every(tx, query.order_by(table.c.created_at, table.c.id))
     return found
 

@@ -64,6 +64,11 @@ class IssueRun(Record):
     active_at: float
     ended_at: float | None = None
 
+    @property
+    def reference(self) -> str:
+        """Return the issue's name, such as ``owner/repo#17``."""
+        return f"{self.repository}#{self.number}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IssueWake(Record):

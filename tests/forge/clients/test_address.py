@@ -51,10 +51,3 @@ def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
     with pytest.raises(ValueError, match="has a user or a password in it") as error:
         ForgeAddress.parse("https://muster:hunter2@forge.example")
     assert "hunter2" not in str(error.value)
-
-
-def test_http_and_a_proxy_have_to_be_asked_for() -> None:
-    address = ForgeAddress.parse("http://forge.lan", allow_http=True, proxy="http://proxy.lan:3128/")
-    assert (address.url, address.proxy, address.host) == ("http://forge.lan", "http://proxy.lan:3128", "forge.lan")
-    with pytest.raises(ValueError, match="The address of a proxy is not a URL"):
-        ForgeAddress.parse("https://forge.example", proxy="proxy:3128")

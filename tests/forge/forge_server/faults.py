@@ -42,8 +42,6 @@ class Faults:
 
     def __init__(self) -> None:
         self._active: list[Fault] = []
-        self.is_mergeable_unknown = False
-        """Whether GitHub has not found out yet which pull requests can be merged."""
         self.ignores_filters = False
         """Whether GitHub gives all pull requests, whatever branch is asked for."""
         self.repeats_pages = False

@@ -41,7 +41,6 @@ class GiteaApi:
             ("GET", f"{repository}/hooks", "write:repository", self._hooks),
             ("GET", f"{repository}/commits/{{ref}}/statuses", "read:repository", self._statuses),
             ("GET", f"{repository}/issues", "read:issue", self._issues),
-            ("PATCH", f"{repository}/issues/comments/{{id}}", "write:issue", self._edit_comment),
             ("GET", issue, "read:issue", self._issue),
             ("PATCH", issue, "write:issue", self._edit_issue),
             ("GET", f"{issue}/comments", "read:issue", self._comments),
@@ -123,18 +122,6 @@ class GiteaApi:
         name, item = self._item(request)
         remark = self._world.comment(name, item.number, self._text(request, "body"), by=request.login)
         return 201, self._json.comment(name, item, remark), {}
-
-    def _edit_comment(self, request: ApiRequest) -> Answer:
-        name = self._name(request)
-        number = int(request.path["id"])
-        for item in self._world.repository(name).items.values():
-            for remark in item.remarks:
-                if remark.id == number:
-                    if remark.author != request.login and not self._world.may_push(request.login, name):
-                        raise ApiRefusal(403, "not the author")
-                    self._world.edit_comment(name, number, self._text(request, "body"), by=request.login)
-                    return 200, self._json.comment(name, item, remark), {}
-        raise ApiRefusal(404, "The target couldn't be found.")
 
     def _pulls(self, request: ApiRequest) -> Answer:
         name, query = self._name(request), request.query

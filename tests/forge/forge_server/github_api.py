@@ -38,7 +38,6 @@ class GitHubApi:
             ("GET", f"{repository}/commits/{{ref}}/status", "repo", self._status),
             ("GET", f"{repository}/commits/{{ref}}/check-runs", "repo", self._check_runs),
             ("GET", f"{repository}/issues", "repo", self._issues),
-            ("PATCH", f"{repository}/issues/comments/{{comment_id}}", "repo", self._edit_comment),
             ("GET", issue, "repo", self._issue),
             ("PATCH", issue, "repo", self._edit_issue),
             ("GET", f"{issue}/comments", "repo", self._comments),
@@ -166,15 +165,6 @@ class GitHubApi:
         remark = self._world.comment(name, item.number, self._text(request, "body"), by=request.login)
         return 201, self._json.comment(name, item, remark), {}
 
-    def _edit_comment(self, request: ApiRequest) -> Answer:
-        name, number = self._name(request), int(request.path["comment_id"])
-        for item in self._world.repository(name).items.values():
-            for remark in item.remarks:
-                if remark.id == number:
-                    self._world.edit_comment(name, number, self._text(request, "body"), by=request.login)
-                    return 200, self._json.comment(name, item, remark), {}
-        raise ApiRefusal(404, "Not Found")
-
     def _pulls(self, request: ApiRequest) -> Answer:
         name, query = self._name(request), request.query
         found = [item for item in self._world.repository(name).items.values() if item.pull is not None]
@@ -201,7 +191,6 @@ class GitHubApi:
             base = git.sha(f"refs/heads/{pull.base_branch}") if pull.merged is None else pull.base_sha
             diff = git.diff(base or pull.base_sha, pull.head_sha)
             return 200, diff, {"Content-Type": "application/vnd.github.diff; charset=utf-8"}
-        self._json.is_mergeable_unknown = self._faults.is_mergeable_unknown
         return 200, self._json.pull_request(name, item), {}
 
     def _open_pull(self, request: ApiRequest) -> Answer:

@@ -42,7 +42,6 @@ class GitHubJson:
     def __init__(self, world: ForgeWorld, url: str) -> None:
         self._world = world
         self._url = url
-        self.is_mergeable_unknown = False
 
     def user(self, login: str) -> Json | None:
         """Return a user; None for a deleted one."""
@@ -196,12 +195,12 @@ class GitHubJson:
             },
         }
         if is_full:
-            can = None if self.is_mergeable_unknown else self._world.is_mergeable(name, item.number)
+            can = self._world.is_mergeable(name, item.number)
             shown |= {
                 "merged": pull.merged is not None,
                 "mergeable": can,
                 "rebaseable": can,
-                "mergeable_state": {None: "unknown", True: "clean", False: "dirty"}[can],
+                "mergeable_state": "clean" if can else "dirty",
                 "merged_by": None,
                 "maintainer_can_modify": False,
                 **dict.fromkeys(("review_comments", "commits", "additions", "deletions", "changed_files"), 0),

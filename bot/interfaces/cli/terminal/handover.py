@@ -73,7 +73,7 @@ async def _take(order: Mapping[str, object], environ: Mapping[str, str]) -> int:
             str(order["socket"]), by=by, now=order.get("now") is True, size=_size(), environ=environ
         )
     except AgentRefused as refusal:
-        raise handover_text.refused(name, by, refusal) from None
+        raise handover_text.refused(name, refusal) from None
     reason = None
     async with link:
         with _raw():

@@ -61,7 +61,7 @@ async def test_a_comment_is_posted_with_its_record_and_marker(desk: Desk, forge:
     call = desk.ask(run, "post_comment", number=1, body="@ana I <b>fix</b> it. Key: hunter2-hunter2. Fixes #9")
     told = await desk.answered(call)
     assert told.ok
-    assert told.text == "Your comment stands on #1."
+    assert told.text == "Your comment is on #1."
     (remark,) = forge.item(SHOP, 1).remarks
     assert remark.author == "muster"
     assert "hunter2" not in remark.body
@@ -289,7 +289,7 @@ async def test_a_large_diff_is_read_in_parts(desk: Desk, forge: ForgeServer) -> 
         offset = int(told.text.rpartition("offset ")[2].rstrip(".)"))
     assert parts > 4
     assert lines == [f"> +line {each} {'x' * 60}" for each in range(3_000)]
-    assert "Nothing stands" in (await desk.call(run, "read_diff", number=number, offset=10**9)).text
+    assert "There is nothing at offset" in (await desk.call(run, "read_diff", number=number, offset=10**9)).text
 
 
 async def test_gitea_and_github_look_the_same_to_an_agent(store: Store, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Which run a person names."""
+"""Find the run that a person names."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,8 +17,8 @@ from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import IssueRun
 
 #: Maximum number of ids that are listed if several match.
-_LISTED: Final = 5
-#: Runs among which a similar id is looked for.
+LISTED: Final = 5
+#: Number of runs among which a similar id is looked for.
 _KNOWN: Final = 100
 
 
@@ -30,21 +31,26 @@ async def find(tx: AsyncConnection, wanted: str) -> AgentRun | IssueRun:
     begins = wanted.strip().strip("`").casefold()
     found: list[AgentRun | IssueRun] = []
     if begins:
-        found += await issue_runs.begins_with(tx, begins, limit=_LISTED)
-        found += await runs.begins_with(tx, begins, limit=_LISTED, rounds="-" in begins)
+        found += await issue_runs.begins_with(tx, begins, limit=LISTED)
+        found += await runs.begins_with(tx, begins, limit=LISTED, rounds="-" in begins)
     found = [each for each in found if each.id == begins] or found
     if len(found) == 1:
         return found[0]
     if found:
-        listed = ", ".join(markdown.code(each.id) for each in found[:_LISTED])
-        raise UserError(
-            f"Several runs begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more characters of the ID.",
-            code="run.ambiguous",
-        )
+        raise ambiguous(wanted, found)
     raise UserError(
         f"No run is called {markdown.one_line(wanted, 20)!r}.{await similar(tx, begins)} {command_line('runs')} lists "
         "the runs.",
         code="run.unknown",
+    )
+
+
+def ambiguous(wanted: str, found: Sequence[AgentRun | IssueRun]) -> UserError:
+    """Return the refusal of an id with which several runs begin."""
+    listed = ", ".join(markdown.code(each.id) for each in found[:LISTED])
+    return UserError(
+        f"Several runs begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more characters of the ID.",
+        code="run.ambiguous",
     )
 
 

@@ -1,0 +1,1 @@
+"""What is known of network addresses without asking the network."""
