@@ -34,8 +34,8 @@ from database.engine import sqlite_driver
 
 CREATE = declare("register.create")
 
-_MAGIC = b"SQLite format 3\x00"  # https://www.sqlite.org/fileformat.html, section 1.3
-_HEADER_BYTES = 100
+_HEADER_BYTES = 100  # https://www.sqlite.org/fileformat.html, section 1.3
+_NOT_OURS = "is not an SQLite database"
 
 #: Files up to this size are checked through at every start (some 0.3 s at the limit). Larger ones are checked by their
 #: header, their length and their catalogue; damage further in is found, and refused, when it is met.
@@ -167,7 +167,7 @@ def prepare(file: Path) -> None:
     with _explained(file):
         if not present:
             _create(file)
-        _check_header(file)
+        _check_size(file)
         file.chmod(0o600)
         revision = _check_content(file)
         if revision != migrations.head():
@@ -222,14 +222,14 @@ def _write_ahead(file: Path) -> None:
                 return
 
 
-def _check_header(file: Path) -> None:
+def _check_size(file: Path) -> None:
     if not file.is_file():
         raise RegisterError(f"{file} is not a file, but the register is one. Move it away, or name another place.")
-    with file.open("rb") as stream:
-        header = stream.read(_HEADER_BYTES)
-    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        found = "is empty" if not header else "is not an SQLite database"
-        raise RegisterError(f"{file} {found}, so it cannot be the register. {_WAY_OUT}")
+    # It is not opened here: closing it would take away all locks that this process holds on it (fcntl(2), "close"), and
+    # with them what keeps others from deleting the write-ahead log of a register that is open.
+    size = file.stat().st_size
+    if size < _HEADER_BYTES:
+        raise RegisterError(f"{file} {_NOT_OURS if size else 'is empty'}, so it cannot be the register. {_WAY_OUT}")
 
 
 def _check_content(file: Path) -> str | None:
@@ -275,7 +275,9 @@ def refusal(place: object, error: BaseException) -> RegisterError | None:
     if name == "SQLITE_FULL":
         return RegisterFull(f"{place}: the disk is full. Nothing was half done; make room, and the work goes on.")
     primary = "_".join(name.split("_")[:2])
-    if primary in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+    if primary == "SQLITE_NOTADB":
+        return RegisterUnusable(f"{place} {_NOT_OURS}, so it cannot be the register. {_WAY_OUT}")
+    if primary == "SQLITE_CORRUPT":
         return RegisterUnusable(f"{place} is damaged: {error}. {_WAY_OUT}")
     if primary in ("SQLITE_BUSY", "SQLITE_LOCKED"):
         return RegisterError(f"{place} is locked by another program. Stop what else has it open.")

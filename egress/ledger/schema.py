@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -93,8 +94,10 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         LedgerUnusable: a newer Muster wrote it, it is not a ledger, or it cannot be written.
     """
     try:
-        # SQLite gives its companion files the permissions of the file itself.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # SQLite gives its companion files the permissions of the file itself. One that exists is not opened: closing it
+        # would take away this process's locks on it (fcntl(2)).
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(
             path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS
         )

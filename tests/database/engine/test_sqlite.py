@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -125,6 +126,24 @@ async def test_durability_is_what_was_promised(register: Store) -> None:
     async with register.write(STEP) as tx:
         settings = [await tx.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "busy_timeout")]
     assert settings == ["wal", 2, sqlite.BUSY_TIMEOUT_MS]
+
+
+async def test_what_is_written_stays_though_this_process_opened_the_register_twice(register: Store, file: Path) -> None:
+    """The locks of a process are lost when it closes any of its handles on the file. Then the next one that closes it
+    would delete the write-ahead log in which this one goes on writing."""
+    async with register.write(STEP) as tx:
+        await put(tx, "one")
+    await (await Store.open(url(file))).close()
+    look = "with closing(sqlite3.connect(sys.argv[1])) as c: print(*c.execute('SELECT count(*) FROM cursors'))"
+    program = f"import sqlite3, sys\nfrom contextlib import closing\n{look}"
+
+    def another_process() -> str:
+        return subprocess.run([sys.executable, "-c", program, file], capture_output=True, text=True, check=True).stdout
+
+    assert "(1,)" in another_process()
+    async with register.write(STEP) as tx:
+        await put(tx, "two")
+    assert "(2,)" in another_process()
 
 
 # --- refusing ----------------------------------------------------------------------------------------------------
