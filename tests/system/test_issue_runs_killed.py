@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from bot.config.paths import Paths
+from bot.issue_runs.rounds.service import DESTROY
 from bot.messaging.composer import MessagePlace
 from connectors.contract.messages import Message, OpenThread, Priority
 from connectors.delivery import outbox
@@ -21,7 +22,8 @@ from database import schema
 from database.engine.store import Store
 from database.queries.agents import agents, runs
 from database.queries.agents.agents import AgentRow
-from database.queries.forge import issue_runs
+from database.queries.forge import forge_orders, issue_runs
+from database.queries.forge.forge_orders import ForgeOrder
 from database.queries.forge.issue_runs import IssueRun
 from fleet.sim.provider import server as provider
 from tests import waiting
@@ -41,6 +43,7 @@ TROUBLE = both("forge.tell_trouble")
 REFUSED = both("issues.tell")
 RENAMED = both("issues.name")
 SILENT = both("issues.silent")
+LOST = both("issues.lost")
 _WRITE = declare("tests.issue_runs_killed")
 _SETTINGS = """\
 connectors:
@@ -372,3 +375,22 @@ async def test_the_work_of_a_silent_agent_is_ended_once(home: ForgePremises) -> 
     assert deaths == list(SILENT)
     assert run.state == "frozen", run
     assert len([item for item in home.forge.repository(SHOP).items.values() if item.pull is not None]) == 1
+
+
+@pytest.mark.slow
+async def test_that_commits_of_a_broken_clone_are_lost_is_told_once(home: ForgePremises) -> None:
+    """Its run was over for long: after some hours nobody waits for the commits any more."""
+
+    async def order() -> None:
+        async with home.register() as store, store.write(_WRITE) as tx:
+            key = f"{RUN}/{DESTROY}/1"
+            await forge_orders.add(tx, ForgeOrder(key=key, run=RUN, kind=DESTROY, input={}, try_at=1.0, created_at=1.0))
+
+    await home.queue(f"{PRICE} [[run: find .git/objects -type f -delete]] [[say: done]]")
+    async with home.revived(["", *LOST], pause=order) as deaths:
+        await home.frozen()
+        home.strike()
+        await home.run(lambda run: run.state == "destroyed")
+        assert await home.said("could not be kept") == 1
+    assert deaths == ["", *LOST]
+    assert not home.paths.workspace("coder17").exists()

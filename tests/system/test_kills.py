@@ -181,6 +181,7 @@ APART: dict[str, tuple[str, ...]] = {
     "test_trouble_with_the_forge_is_told_once": test_issue_runs_killed.TROUBLE,
     "test_that_the_forge_refuses_a_step_is_told_once": test_issue_runs_killed.REFUSED,
     "test_a_run_whose_agents_name_was_taken_gets_another_once": test_issue_runs_killed.RENAMED,
+    "test_that_commits_of_a_broken_clone_are_lost_is_told_once": test_issue_runs_killed.LOST,
     "test_the_work_of_a_silent_agent_is_ended_once": test_issue_runs_killed.SILENT,
     # Of Muster's copies of a forge's repositories: tests/forge/publishing/test_mirror.py.
     "test_killed_at_this_place_the_next_attempt_succeeds": test_mirror.PLACES,
