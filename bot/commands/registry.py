@@ -20,7 +20,7 @@ import inspect
 import re
 from dataclasses import dataclass, field
 from types import MappingProxyType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, get_type_hints
 
 from bot.auth.permission import ADMIN, Permission
 from bot.commands.argument_types import value_type
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _NONE: Mapping[str, Collection[Door]] = MappingProxyType({})
 _P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)

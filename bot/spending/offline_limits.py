@@ -72,7 +72,7 @@ def load(paths: Paths, now: float | None = None) -> LimitsModel | None:
         at=now,
         lines=(*_lines(settings, standing, known, now), *quotas_of(observations, now)),
         enforcements=log,
-        accounts=_accounts(settings, observations, now),
+        accounts=_accounts(settings, observations),
         counted=known,
         pace_known=False,
         estop=_estop(paths),
@@ -151,7 +151,7 @@ def quotas_of(observations: Iterable[Observation], now: float) -> list[LimitLine
     return found
 
 
-def _accounts(settings: EgressSettings, observations: Sequence[Observation], now: float) -> tuple[AccountModel, ...]:
+def _accounts(settings: EgressSettings, observations: Sequence[Observation]) -> tuple[AccountModel, ...]:
     providers = {each.name: str(each.provider) for each in settings.accounts}
     seen: dict[str, list[Observation]] = {name: [] for name in providers}
     for each in observations:

@@ -120,7 +120,7 @@ def write(paths: loader.Paths, block: ConnectorBlock) -> bool:
     real = Path(os.path.realpath(paths.muster_yaml))
     text = _read(real)
     new = edited(text, block)
-    check(paths, new, block)
+    check(paths, new)
     if new == text:
         return False
     try:
@@ -136,7 +136,7 @@ def write(paths: loader.Paths, block: ConnectorBlock) -> bool:
     return True
 
 
-def check(paths: loader.Paths, text: str, block: ConnectorBlock) -> None:
+def check(paths: loader.Paths, text: str) -> None:
     """See whether Muster would take the file.
 
     Raises:
@@ -160,7 +160,7 @@ def preview(paths: loader.Paths, block: ConnectorBlock) -> None:
     Raises:
         ProvisionError: it cannot.
     """
-    check(paths, edited(_read(Path(os.path.realpath(paths.muster_yaml))), block), block)
+    check(paths, edited(_read(Path(os.path.realpath(paths.muster_yaml))), block))
 
 
 def user_of(paths: loader.Paths, block: ConnectorBlock) -> str:

@@ -253,9 +253,7 @@ class Proxy:
             _log.error("spool not writable", agent=line.agent, error=str(error))
             raise ErrorResponse(503, "the egress has no room for long requests (a full disk?).", close=True) from None
 
-    async def _outgoing(
-        self, request: AgentRequest, answer: response_writer.ResponseWriter, account: AccountSettings
-    ) -> Any:
+    async def _outgoing(self, request: AgentRequest, account: AccountSettings) -> Any:
         credential = None
         if account.credential is not None and not account.passthrough:
             credential = self.credentials.known(account.credential)
@@ -284,7 +282,7 @@ class Proxy:
         body: Body,
     ) -> None:
         wanted = await self._read(line, api, body, account)
-        outgoing = await self._outgoing(request, answer, account)
+        outgoing = await self._outgoing(request, account)
         # The type that this proxy parsed, so that the provider does not parse it differently (as a form, in another
         # charset).
         outgoing["Content-Type"] = "application/json"
@@ -401,7 +399,7 @@ class Proxy:
         account: AccountSettings,
         body: Body,
     ) -> None:
-        outgoing = await self._outgoing(request, answer, account)
+        outgoing = await self._outgoing(request, account)
         status = await unmetered_calls.carry(
             agent=line.agent,
             gate=self._gate,

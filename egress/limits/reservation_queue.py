@@ -116,7 +116,7 @@ class ReservationQueue:
         Raises:
             AdmissionRefused: it cannot fit, or has waited too long.
         """
-        need = self._need(asked, way)
+        need = self._need(asked)
         waits = bool(self._line) and self._line.is_claimed([tally.key for tally in way.tallies])
         if not waits:
             decision = self._decide(asked, way, need)
@@ -266,7 +266,7 @@ class ReservationQueue:
     def _way(self, asked: AdmissionRequest) -> AgentCounters | None:
         return self._tallies.ways.get((asked.agent, asked.provider, asked.account))
 
-    def _need(self, asked: AdmissionRequest, way: AgentCounters) -> Need:
+    def _need(self, asked: AdmissionRequest) -> Need:
         contents, model = asked.contents, table_rows.name(asked.model)
         previous = None
         if contents.previous is not None:

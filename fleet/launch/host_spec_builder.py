@@ -204,7 +204,6 @@ class Assembly:
             accounts = tuple(model_access.through(each, way, login=bool(runtime.login)) for each in accounts)
         prepared = runtimes.prepare(
             runtime,
-            agent=row.name,
             home=home,
             workspace=workspace,
             model=row.model,

@@ -43,7 +43,6 @@ class Prepared:
 def prepare(
     runtime: Runtime,
     *,
-    agent: str,
     home: Path,
     workspace: Path,
     model: str | None,

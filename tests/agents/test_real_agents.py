@@ -155,7 +155,6 @@ class Real:
         self.home.mkdir(exist_ok=True)
         prepared = runtimes.prepare(
             runtime,
-            agent="coder0",
             home=self.home,
             workspace=self.workspace,
             model=None,

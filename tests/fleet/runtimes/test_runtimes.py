@@ -64,7 +64,6 @@ class Machine:
         asked: dict[str, object] = {"model": None, "which": self.which, "environ": {}, **changes}
         return runtimes.prepare(
             RUNTIMES[name],
-            agent="coder0",
             home=self.home,
             workspace=self.workspace,
             account=account,

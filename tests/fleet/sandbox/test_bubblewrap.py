@@ -143,9 +143,7 @@ async def test_everything_dies_with_the_parent_even_a_shell_in_a_session_of_its_
 
 @needs_bubblewrap
 def test_the_built_in_agent_starts_inside(ground: Ground) -> None:
-    prepared = runtimes.prepare(
-        runtimes.RUNTIMES["sim"], agent="coder0", home=ground.home, workspace=ground.workspace, model=None
-    )
+    prepared = runtimes.prepare(runtimes.RUNTIMES["sim"], home=ground.home, workspace=ground.workspace, model=None)
     argv = sandbox.wrap(prepared, workspace=ground.workspace, home=ground.home, hidden=ground.hidden)
     request = '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":1}}\n'
     done = subprocess.run(

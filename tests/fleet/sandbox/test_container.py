@@ -167,7 +167,7 @@ def test_an_image_has_its_own_programs_and_the_environment_is_on_no_command_line
     monkeypatch.setenv("PATH", str(folder))
     box = merged({"box": WrittenProfile(kind="container", image="localhost/agents")})["box"]
     prepared = runtimes.prepare(
-        runtimes.RUNTIMES["claude"], agent="coder0", home=ground.home, workspace=ground.workspace, model=None,
+        runtimes.RUNTIMES["claude"], home=ground.home, workspace=ground.workspace, model=None,
         extra_environment={"NPM_TOKEN": "the-users-own"}, elsewhere=True,
     )  # fmt: skip
     argv = sandbox.wrap(prepared, workspace=ground.workspace, home=ground.home, hidden=ground.hidden, profile=box)
@@ -176,7 +176,7 @@ def test_an_image_has_its_own_programs_and_the_environment_is_on_no_command_line
     assert not [word for word in argv if "the-users-own" in word]
     with pytest.raises(RuntimeMissing, match="image: host"):
         runtimes.prepare(
-            runtimes.RUNTIMES["sim"], agent="coder0", home=ground.home, workspace=ground.workspace, model=None,
+            runtimes.RUNTIMES["sim"], home=ground.home, workspace=ground.workspace, model=None,
             elsewhere=True,
         )  # fmt: skip
 

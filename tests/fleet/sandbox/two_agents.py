@@ -49,9 +49,7 @@ class Ground:
         way: EgressGrant | None = None,
         profile: SandboxProfile = BUILT_IN["bubblewrap"],
     ) -> tuple[list[str], dict[str, str]]:
-        prepared = runtimes.prepare(
-            runtimes.RUNTIMES["sim"], agent="coder0", home=self.home, workspace=self.workspace, model=None
-        )
+        prepared = runtimes.prepare(runtimes.RUNTIMES["sim"], home=self.home, workspace=self.workspace, model=None)
         prepared = dataclasses.replace(prepared, command=command, locked=tuple(self.home / name for name in locked))
         argv = sandbox.wrap(
             prepared,

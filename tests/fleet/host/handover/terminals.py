@@ -30,7 +30,6 @@ def built_in(folder: Path, provider: Provider, box: str) -> Agent:
     home.mkdir()
     prepared = runtimes.prepare(
         runtimes.RUNTIMES["sim"],
-        agent="coder0",
         home=home,
         workspace=workspace,
         model=None,
