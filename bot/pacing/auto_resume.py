@@ -27,6 +27,7 @@ from bot.pacing.wait_text import ways
 from bot.pacing.window_services import WindowServices
 from bot.pacing.window_status import PaceSnapshot, is_of_family
 from bot.text import markdown, timestamps
+from budget.windows import window_key
 from budget.windows.pace_admission import Waits
 from core.crash_points import declare
 from database.queries import tasks
@@ -105,7 +106,7 @@ class AutoResume:
                 continue  # it was about that request, and not about the account
             # Of several windows that are closed the latest reset counts (docs of Anthropic's subscriptions).
             window = max(closed, key=lambda each: each.reset_at or 0.0)
-            scope = f"account:{entry.account}/{window.window}"
+            scope = window_key.of_quota(entry.account, window.window)
             await self._met(tx, row, cause=f"{entry.id}/429", scope=scope, at=entry.ended_at, resume_at=window.reset_at)
 
     async def _met(

@@ -27,7 +27,7 @@ from bot.pacing.window_inputs import (
     governing_allowances,
 )
 from budget.limits.scopes import MOST, NANO_USD
-from budget.windows import window_boundaries
+from budget.windows import window_boundaries, window_key
 from budget.windows.even_spread_line import PacePolicy, burst_on, line_at
 from budget.windows.overrun_allowance import PaceAllowance, overrun
 from budget.windows.pace_admission import WindowState, worth
@@ -93,7 +93,7 @@ def _own(limits: Sequence[LimitSettings], mine: str, spender: Spender, known: _K
 
 
 def _lifted(limit: LimitSettings, scope: str, known: _Known) -> LimitSettings:
-    standing = known.standings.get(f"{scope}/{limit.unit}/{limit.window or 'all'}")
+    standing = known.standings.get(window_key.of_limit(scope, limit.unit, limit.window))
     return limit if standing is None else _with(limit, lift_of(standing, known.now, known.policy), standing)
 
 

@@ -11,6 +11,7 @@ from bot.text import timestamps
 from budget.dispatch.next_task import TaskWait
 from budget.scope_names import shown_scope
 from budget.windows.pace_admission import Leave
+from budget.windows.window_key import WindowKey
 
 
 def authorize_command(scope: str, amount: float, unit: str) -> str:
@@ -55,8 +56,10 @@ def when(wait: TaskWait, now: float, zone: tzinfo, *, before: int = 0) -> str:
 
 def _reset_unknown(key: str) -> str:
     """Return why no time is known, and which command sets the reset of an account's window."""
-    account, _, window = key.rpartition("account:")[2].rpartition("/")
-    if "account:" not in key or not account:
+    said = WindowKey.parse(key)
+    if not said.account:
         return "Its start time is unknown, because it is unknown when that window resets."
-    command = command_line(f'budget set account:{account} 100% --window {window} --reset-at "YYYY-MM-DD HH:MM"')
+    command = command_line(
+        f'budget set account:{said.account} 100% --window {said.window} --reset-at "YYYY-MM-DD HH:MM"'
+    )
     return f"Its start time is unknown, because it is unknown when that window resets. {command} sets that."

@@ -12,7 +12,7 @@ from budget.amounts import Unit
 from budget.costs.task_cost import TypicalTurn
 from budget.limits.precedence import governing
 from budget.limits.scopes import Draw, Limit
-from budget.windows import window_boundaries
+from budget.windows import window_boundaries, window_key
 from budget.windows.even_spread_line import LastSeen, Window
 from budget.windows.pace_admission import PaceAuthorization
 from budget.windows.provider_quota import WindowReading
@@ -59,7 +59,7 @@ class Quota:
     @property
     def key(self) -> str:
         """Key of the window in the pacing law."""
-        return f"account:{self.account}/{self.name}"
+        return window_key.of_quota(self.account, self.name)
 
 
 class UsedSince(NamedTuple):
@@ -116,8 +116,8 @@ class Budgeted:
     def key(self) -> str:
         """Key of the window in the pacing law."""
         if self.limit.unit == "share":
-            return f"{self.scope}/share/account:{self.limit.of}/{self.limit.window}"
-        return f"{self.scope}/{self.limit.unit}/{self.limit.window or 'all'}"
+            return window_key.of_share(self.scope, self.limit.of, self.limit.window)
+        return window_key.of_limit(self.scope, self.limit.unit, self.limit.window)
 
 
 def budgeted(held: Sequence[HeldLimit], spenders: Mapping[str, Spender]) -> Iterator[Budgeted]:

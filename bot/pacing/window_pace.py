@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from bot.pacing.window_status import PaceSnapshot
 from bot.read_models.limits import MOST_POINTS, Authorization, Curve, WindowPace
 from budget.windows.even_spread_line import EvenSpreadLine, line_at
 from budget.windows.pace_admission import WindowState
+from budget.windows.window_key import WindowKey
 from budget.windows.window_state import Figures
-
-#: What marks a share of an account's window in a key.
-_SHARE_OF: Final = "/share/account:"
 
 
 def pace_of(standing: WindowState, found: Figures) -> WindowPace:
     """Return a window without its history, and without what the pace holds."""
     window, seen = standing.window, found.last_seen
     tokens = None
-    if _SHARE_OF in found.key and window.per_token and window.begins_at is not None:
+    if WindowKey.parse(found.key).is_share and window.per_token and window.begins_at is not None:
         tokens = window.known_limit / window.per_token
     return WindowPace(
         key=found.key,

@@ -19,6 +19,7 @@ from budget.windows.even_spread_line import PacePolicy, Window
 from budget.windows.pace_admission import WindowState
 from budget.windows.usage_forecast import Use, project
 from budget.windows.use_outlook import outlook, present_rate
+from budget.windows.window_key import WindowKey
 from database.queries.operations import posted_reports
 from database.queries.operations.posted_reports import RoleHour
 from database.queries.spending import pacing_windows, usage_queries
@@ -188,10 +189,10 @@ async def _observed(tx: AsyncConnection, shown: WindowPace, now: float) -> list[
     begin, reset = shown.begins_at, shown.resets_at
     if begin is None or reset is None:
         return []
-    account, _, name = shown.key.removeprefix("account:").partition("/")
+    key = WindowKey.parse(shown.key)
     return [
         (each.seen_at, each.used)
-        for each in await pacing_windows.observations(tx, account, name)
+        for each in await pacing_windows.observations(tx, key.account, key.window)
         if each.used is not None
         and begin <= each.seen_at <= now
         and (each.reset_at is None or abs(each.reset_at - reset) <= _SAME_RESET_S)

@@ -12,6 +12,7 @@ from bot.pacing.window_inputs import UnderWay, WindowInputs, authorization_of, w
 from budget.windows.even_spread_line import JITTER_S, Cause, EvenSpreadLine, PacePolicy, Window, redrawn
 from budget.windows.pace_admission import WindowState, settled
 from budget.windows.running_task_reserve import Reserve, together
+from budget.windows.window_key import WindowKey
 from budget.windows.window_state import CountedLimit, Figures, figures
 from database.queries.spending.pacing_windows import AuthorizationRow
 
@@ -338,9 +339,8 @@ def draws_on(
     if not counts or window.unit != "share":
         return counts
     # The window of an account, or a share of it, counts only use of that account.
-    whose, _, called = window.key.rpartition("/")
-    of = whose.rpartition("account:")[2]
-    return account == of and is_of_family(called, model)
+    key = WindowKey.parse(window.key)
+    return account == key.account and is_of_family(key.window, model)
 
 
 def is_of_family(window: str, model: str | None) -> bool:

@@ -16,6 +16,7 @@ from bot.reports.model import BudgetLeft, ProjectFacts
 from bot.spending.limit_lines import lines_of
 from bot.spending.limits_loader import use_of
 from budget.scope_names import PROJECT_PROFILE
+from budget.windows.window_key import WindowKey
 from database.queries.chat import topics
 from database.queries.operations import posted_reports
 from database.queries.spending import usage_queries
@@ -65,7 +66,7 @@ def _windowed(windows: Sequence[WindowPace]) -> Iterator[tuple[str, BudgetLeft]]
             each.scope,
             BudgetLeft(
                 unit=each.unit,
-                window=each.key.rpartition("/")[2],
+                window=WindowKey.parse(each.key).window,
                 limit=each.limit,
                 used=each.used,
                 left=each.remaining,

@@ -19,6 +19,7 @@ from bot.text import markdown
 from budget import amounts
 from budget.amounts import Unit
 from budget.scope_names import shown_scope
+from budget.windows.window_key import WindowKey
 
 #: Maximum rows of each table.
 ROWS: Final = 12
@@ -313,15 +314,11 @@ def _tokens(agent: AgentFacts) -> str:
 
 def window_name(window: WindowPace) -> str:
     """Return a short name of a window: ``main 7d``, ``host day``, ``coder of main 7d``."""
-    scope, _, rest = shown_scope(window.key).partition("/")
-    name = scope.partition(":")[2] or scope
-    kind, _, inner = rest.partition("/")
-    if kind == "share":
-        account, _, length = inner.removeprefix("account:").partition("/")
-        return markdown.one_line(f"{name} of {account} {length}".strip(), 40)
-    shown = inner if kind in ("tokens", "usd") else rest
-    unit = " USD" if kind == "usd" else ""
-    return markdown.one_line(f"{name} {shown}".strip() + unit, 40)
+    key = WindowKey.parse(shown_scope(window.key))
+    name = key.scope.partition(":")[2] or key.scope
+    of = f" of {key.account}" if key.is_share else ""
+    unit = " USD" if key.unit == "usd" else ""
+    return markdown.one_line(f"{name}{of} {key.window}{unit}", 40)
 
 
 def moment(at: float, zone: ZoneInfo, *, day: bool = False) -> str:

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from bot.config.schema import Account
 from bot.read_models.limits import AccountModel, AccountWindow, WindowPace
+from budget.windows import window_key
 from database.queries.spending.usage_ledger import QuotaRow
 
 #: The status with which a provider refuses requests (egress.upstream.rate_limit_headers).
@@ -57,7 +58,7 @@ def _account(
 
 
 def _window(account: str, row: QuotaRow, paces: Mapping[str, WindowPace]) -> AccountWindow:
-    key = f"account:{account}/{row.window}"
+    key = window_key.of_quota(account, row.window)
     return AccountWindow(
         name=row.window,
         used=row.used,

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from bot.read_models.limits import GovernedBy, LimitLine, OverruledLimit, WindowPace
 from bot.read_models.provenance import Provenance
 from budget.scope_names import scope_of
-from budget.windows import window_boundaries
-
-#: What marks a share of an account's window in a key.
-_SHARE_OF: Final = "/share/account:"
+from budget.windows import window_boundaries, window_key
+from budget.windows.window_key import WindowKey
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +90,7 @@ def line_of(
     end = window_boundaries.end_of(window, now)
     scope = scope_of(limit["kind"], limit["scope"])
     whose = f"agent:{agent}" if agent is not None else scope
-    pace = None if window is None else paces.get(f"{whose}/{limit['unit']}/{window}")
+    pace = None if window is None else paces.get(window_key.of_limit(whose, limit["unit"], window))
     # A limit without a window has no pace, and only the egress counts its use.
     used = pace.used if pace is not None else None if count is None else count.used
     reserved = pace.reserved if pace is not None else None if count is None else count.reserved
@@ -121,22 +119,22 @@ def line_of(
 
 def _share(window: WindowPace, policy: str) -> LimitLine:
     """Return the window of a subscription, or a share of it."""
-    quota, agents = _SHARE_OF not in window.key, window.scope.startswith("agent:")
+    key, agents = WindowKey.parse(window.key), window.scope.startswith("agent:")
     known = window.used is not None or window.at_least is not None
     return LimitLine(
         scope=window.scope,
         agent=window.scope.removeprefix("agent:") if agents else None,
-        kind="quota" if quota else "allowance" if agents else "pool",
+        kind="quota" if not key.is_share else "allowance" if agents else "pool",
         limit=window.limit,
         unit="share",
         used=window.used,
         reserved=window.reserved,
         remaining=window.remaining,
-        window=window.key.rpartition("/")[2] if quota else window.key.partition(_SHARE_OF)[2],
+        window=f"{key.account}/{key.window}" if key.is_share else key.window,
         resets_at=window.resets_at,
         reset_source=window.certainty,
         # The provider itself rejects requests at the limit of its own window.
-        policy="provider" if quota else policy,
+        policy=policy if key.is_share else "provider",
         state=window.state,
         at_least=window.at_least,
         seen_at=window.seen_at,

@@ -16,6 +16,8 @@ from bot.text import markdown, timestamps
 from bot.text.timestamps import timestamp
 from budget import amounts
 from budget.scope_names import shown_scope
+from budget.windows import window_key
+from budget.windows.window_key import WindowKey
 
 #: Maximum number of windows in a message, the most used first.
 _WINDOWS = 12
@@ -148,15 +150,12 @@ def _unknown(window: WindowPace, now: float, limit: str) -> str:
 
 def named(key: str) -> str:
     """Return the key of a window as text for people."""
-    key = shown_scope(key)
-    scope, _, share = key.partition("/share/account:")
-    if share:
-        account, _, window = share.partition("/")
-        return f"{scope}, share of {window} of {account}"
-    if key.count("/") == 2:
-        scope, unit, window = key.split("/")
-        return f"{scope}, {unit} by {window}" if window != "all" else f"{scope}, {unit} in all"
-    return key.replace("/", ", ")
+    said = WindowKey.parse(shown_scope(key))
+    if said.is_share:
+        return f"{said.scope}, share of {said.window} of {said.account}"
+    if said.account:
+        return f"{said.scope}, {said.window}"
+    return f"{said.scope}, {said.unit} " + ("in all" if said.window == window_key.ENDLESS else f"by {said.window}")
 
 
 def _against(window: WindowPace) -> str:
@@ -194,8 +193,11 @@ def _key(line: LimitLine) -> str:
     """Return the key that the window of a limit has while Muster runs."""
     whose = line.scope if line.agent is None else f"agent:{line.agent}"
     if line.unit != "share":
-        return f"{whose}/{line.unit}/{line.window or 'all'}"
-    return f"{whose}/{line.window}" if line.kind == "quota" else f"{whose}/share/account:{line.window}"
+        return window_key.of_limit(whose, line.unit, line.window)
+    if line.kind == "quota":
+        return f"{whose}/{line.window}"
+    account, _, window = str(line.window).partition("/")
+    return window_key.of_share(whose, account, window)
 
 
 def _seen_at(line: LimitLine) -> float | None:

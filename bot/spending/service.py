@@ -24,7 +24,7 @@ from bot.text import amount_input, markdown, timestamps
 from bot.text.errors import UsageError, UserError
 from budget import amounts
 from budget.scope_names import shown_scope
-from budget.windows import window_boundaries
+from budget.windows import window_boundaries, window_key
 from core.validation_errors import suggestion
 from database.queries.spending import limits_by_command, pacing_windows
 from database.queries.spending.limits_by_command import BudgetRow
@@ -177,8 +177,7 @@ async def _passed(services: PacingServices, row: BudgetRow) -> str:
     used = 0.0
     if row.unit == "share":
         snapshot = await services.pace.snapshot()
-        key = f"{row.scope}/share/account:{row.of}/{row.window}"
-        standing = snapshot.standings.get(key)
+        standing = snapshot.standings.get(window_key.of_share(row.scope, row.of, row.window))
         used = 0.0 if standing is None else standing.window.known_use or 0.0
     elif services.egress_client is not None and (standings := await services.egress_client.standing()) is not None:
         kind, scope = addressed(row.scope)

@@ -54,8 +54,7 @@ class Window:
     """One limit over one period, in its current state."""
 
     key: str
-    """A unique and stable key: ``account:main/7d`` (a provider's quota), ``host/tokens/day``,
-    ``agent:coder0/usd/month``, ``role:coder/share/account:main/7d``."""
+    """A unique and stable key (budget.windows.window_key)."""
     scope: str
     """The scope that is counted, in the form of budget.limits.scopes: ``account:main``, ``role:coder``,
     ``agent:coder0``, ``host``, ..."""
