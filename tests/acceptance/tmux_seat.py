@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.config.paths import Paths
+from tests import waiting
 from tests.acceptance.seat import LIMIT
 from tests.acceptance.terminal_seat import TerminalSeat
 
@@ -48,9 +49,11 @@ class TmuxSeat(TerminalSeat):
 
     async def arrived(self) -> None:
         await super().arrived()
-        async with asyncio.timeout(LIMIT):
-            while "0 failed" not in await asyncio.to_thread(_tmux, self.server, "capture-pane", "-p", "-t", "=Muster:"):
-                await asyncio.sleep(0.05)
+        await waiting.until(
+            lambda: asyncio.to_thread(_tmux, self.server, "capture-pane", "-p", "-t", "=Muster:"),
+            lambda found: "0 failed" in found,
+            limit=LIMIT,
+        )
 
 
 def _tmux(server: Path, *words: str) -> str:

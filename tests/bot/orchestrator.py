@@ -31,6 +31,7 @@ from fleet.sim.provider.quota_headers import SimQuota
 from fleet.sim.provider.request_script import Script
 from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle
+from tests import waiting
 
 ROOM = "room"
 ADMIN = "@ana"
@@ -95,10 +96,10 @@ class House:
             egress=self.egress,
         ) as orchestrator:
             self._orchestrator = orchestrator
-            async with asyncio.timeout(30):
-                for name in more:
-                    while not self._is_down(name) and not (await orchestrator.delivery.health())[name].reachable:
-                        await asyncio.sleep(0.01)
+            await waiting.until(
+                orchestrator.delivery.health,
+                lambda found: all(self._is_down(name) or found[name].reachable for name in more),
+            )
             try:
                 yield orchestrator
             finally:
@@ -131,9 +132,7 @@ class House:
 
     async def heard_from(self, name: str) -> None:
         """Wait until its runtime has answered its host; that it is ready is read from its journal before."""
-        async with asyncio.timeout(30):
-            while not (await self.orchestrator.agents.view_of(name)).liveness.healthy:
-                await asyncio.sleep(0.02)
+        await waiting.until(lambda: self.orchestrator.agents.view_of(name), lambda found: found.liveness.healthy)
 
     async def known(self, name: str) -> AgentRow | None:
         """What the register knows of an agent; None: there is none."""
@@ -145,6 +144,10 @@ class House:
         row = await self.known(name)
         assert row is not None
         return row
+
+    async def becomes(self, *states: str, name: str = "coder0") -> AgentRow:
+        """What the register knows of an agent, once it is in one of these states."""
+        return await waiting.until(lambda: self.row(name), lambda row: row.state in states)
 
     async def thread(self, name: str) -> str:
         """The conversation of an agent's thread, once it stands."""

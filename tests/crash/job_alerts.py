@@ -18,6 +18,7 @@ from database.engine.store import Store
 from database.queries.operations import watchdog_findings
 from scheduler import job_alert_policy
 from scheduler.jobs import JobRecord
+from tests import waiting
 from tests.crash.deaths import Subject, both, each
 
 NOW = 1_000_000.0
@@ -71,9 +72,7 @@ async def _said(store: Store, words: str) -> int:
 
 
 async def _until(store: Store, words: str) -> None:
-    async with asyncio.timeout(30):
-        while not await _said(store, words):
-            await asyncio.sleep(0.005)
+    await waiting.until(lambda: _said(store, words))
 
 
 JOBS = Subject(

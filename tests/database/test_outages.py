@@ -20,6 +20,7 @@ from database.engine import postgres_connection, store
 from database.engine.store import Store, insert_once
 from database.schema import cursors
 from tests.postgres import Postgres
+from tests.waiting import until
 
 STEP = declare("test.outage")
 
@@ -267,9 +268,7 @@ async def blocked(server: Postgres, intruder: Intruder) -> None:
     """Wait until another program's statement waits for a lock."""
     pid = intruder.connection.get_server_pid()
     admin = await server.connect("postgres")
-    async with asyncio.timeout(10):
-        while not await admin.fetchval("SELECT cardinality(pg_blocking_pids($1))", pid):
-            await asyncio.sleep(0.01)
+    await until(lambda: admin.fetchval("SELECT cardinality(pg_blocking_pids($1))", pid), limit=10)
     await admin.close()
 
 

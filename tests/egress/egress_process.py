@@ -167,9 +167,7 @@ class Premises:
 
     async def idle(self) -> None:
         """Until nothing is under way any more."""
-        async with asyncio.timeout(LIMIT_S):
-            while (await self.client.status())["streams"]:
-                await asyncio.sleep(0.02)
+        await waiting.until(self.client.status, lambda found: not found["streams"], limit=LIMIT_S)
 
     async def served(self) -> tuple[BilledRequest, ...]:
         """The provider's ledger, when it has no answer under way any more."""

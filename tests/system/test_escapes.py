@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import json
@@ -25,6 +24,7 @@ from egress.daemon import audit_throttle
 from egress.settings import AgentRegistration
 from fleet.sandbox.egress_grant import PORT
 from fleet.sandbox.selection import available
+from tests import waiting
 from tests.bot.orchestrator import House, house
 from tests.fleet.sandbox import containers
 from tests.system.escape_targets import ESCAPES, Outside
@@ -134,9 +134,7 @@ def _profiles(kind: str) -> str:
 
 async def _audit(home: House, words: str) -> str:
     """What operators read, once these words are in it."""
-    async with asyncio.timeout(30):
-        while words not in (told := await home.ask("!audit")):
-            await asyncio.sleep(0.05)
+    told = await waiting.until(lambda: home.ask("!audit"), lambda told: words in told)
     return told
 
 

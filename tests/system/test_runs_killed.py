@@ -137,8 +137,6 @@ async def test_a_shell_that_dies_leaves_the_run_its_time(home: Premises) -> None
     # The orchestrator dies as well, and its time passes meanwhile.
     await home.kill()
     await home.start()
-    async with asyncio.timeout(LIMIT):
-        while (await runs(home))[0]["state"] == "running":
-            await asyncio.sleep(0.1)
+    await waiting.until(lambda: runs(home), lambda found: found[0]["state"] != "running", limit=LIMIT)
     (run,) = await runs(home)
     assert (run["state"], run["answer"].strip()) == ("timed_out", "one two")

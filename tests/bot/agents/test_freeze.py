@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from database.queries.agents import agents
 from database.queries.operations import leases
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import ADMIN, ROOM, House, house
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -30,9 +30,7 @@ async def test_a_frozen_agent_comes_back_as_it_was_with_what_waited_for_it(home:
     home.models.release("gate")
     assert "`!resume coder0` brings it back" in await home.heard(thread, "❄️ Frozen")
     await home.marks(turn, "✅")
-    async with asyncio.timeout(30):
-        while host_lifecycle.is_running(home.paths.agent_folder("coder0")):
-            await asyncio.sleep(0.01)
+    await until(lambda: not host_lifecycle.is_running(home.paths.agent_folder("coder0")))
     assert "frozen" in await home.ask("!ps")
     assert "`!resume coder0` brings it back" in await home.ask("!launch coder0")
     assert "`!resume coder0` brings it back" in await home.ask("!restart coder0")
@@ -113,9 +111,7 @@ async def test_one_that_is_put_to_sleep_before_it_came_up_is_not_starting_for_ev
         assert row is not None
         await (fleet.desired_states.freeze if ended == "frozen" else fleet.desired_states.stop)(tx, row, now=False)
     fleet.look_again("coder0")
-    async with asyncio.timeout(30):
-        while (found := await fleet.get("coder0")).state != ended:
-            await asyncio.sleep(0.01)
+    found = await until(lambda: fleet.get("coder0"), lambda found: found.state == ended)
     assert (found.launch_id, found.stopped_at is None) == ("r", False)
     assert not host_lifecycle.is_running(home.paths.agent_folder("coder0"))
     await home.ask(back)

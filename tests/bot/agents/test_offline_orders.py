@@ -17,6 +17,7 @@ from bot.text.errors import UserError
 from database.queries.operations import audit_log
 from fleet.supervision import host_lifecycle, offline_orders
 from fleet.supervision.offline_orders import FILE, STOP, OfflineOrder
+from tests import waiting
 from tests.bot.orchestrator import House, house
 
 ROSTER = "preset: minimal\nagents: [{name: coder0, runtime: sim, sandbox: none, persistent: true}]\n"
@@ -36,9 +37,7 @@ async def launched(home: House) -> str:
 
 
 async def settled(home: House, wanted: str, *states: str) -> None:
-    async with asyncio.timeout(30):
-        while (row := await home.row()).wanted != wanted or row.state not in states:
-            await asyncio.sleep(0.02)
+    await waiting.until(home.row, lambda row: row.wanted == wanted and row.state in states)
 
 
 async def audited(home: House) -> list[tuple[str, str, str]]:
@@ -99,9 +98,7 @@ async def test_only_muster_resumes_what_it_froze_itself(tmp_path: Path) -> None:
         async with home.open():
             await home.ask("!freeze coder0")
             await settled(home, "frozen", "frozen")
-        async with asyncio.timeout(30):
-            while host_lifecycle.is_running(home.paths.agent_folder("coder0")):
-                await asyncio.sleep(0.02)
+        await waiting.until(lambda: not host_lifecycle.is_running(home.paths.agent_folder("coder0")))
         assert not await asyncio.to_thread(offline_stop.resume, home.paths, "coder0")
         assert not host_lifecycle.is_running(home.paths.agent_folder("coder0"))
         async with home.open():
@@ -120,9 +117,7 @@ async def test_a_stopped_agent_is_not_resumed(tmp_path: Path) -> None:
         # A shell cannot know that: the register has the order.
         assert not await asyncio.to_thread(offline_stop.resume, home.paths, "coder0")
         async with home.open():
-            async with asyncio.timeout(30):
-                while len(found := await audited(home)) < 2:
-                    await asyncio.sleep(0.02)
+            found = await waiting.until(lambda: audited(home), lambda found: len(found) >= 2)
             assert found[1] == ("resume", owner_identity(), "refused")
             assert (await home.row()).wanted == "stopped"
 

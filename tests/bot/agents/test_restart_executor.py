@@ -21,6 +21,7 @@ from fleet.supervision import host_lifecycle, host_lock, offline_orders, restart
 from fleet.supervision.restart_policy import RestartLimits, RestartRecord
 from tests.bot import fake_agents
 from tests.bot.orchestrator import House, house
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -31,9 +32,7 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 async def kill_host(home: House, name: str = "coder0") -> None:
     """End an agent's host as the kernel would when memory runs out, as soon as it has one."""
-    async with asyncio.timeout(30):
-        while not (pid := host_lock.holder(home.paths.agent_folder(name))):
-            await asyncio.sleep(0.01)
+    pid = await until(lambda: host_lock.holder(home.paths.agent_folder(name)))
     os.kill(pid, signal.SIGKILL)
 
 
@@ -70,9 +69,7 @@ async def test_one_that_was_ended_without_muster_stays_down_until_somebody_start
         await asyncio.to_thread(end, home.paths, "coder0")
         async with home.open(bring_up=True) as orchestrator:
             await home.chat.until(lambda: orchestrator.agents.is_known("coder0"), limit=30)
-            async with asyncio.timeout(30):
-                while (await home.row()).state not in ENDED:
-                    await asyncio.sleep(0.02)
+            await home.becomes(*ENDED)
             await autostart.bring_up(orchestrator.services, orchestrator.executor, stagger_s=0)
             row = await home.row()
             assert (row.state in ENDED, row.revival) == (True, None), "no other try is planned"
@@ -191,8 +188,6 @@ async def test_what_a_command_in_the_thread_announced_is_not_announced_there_aga
         assert "is cancelled" in await home.ask("!cancel imp", conversation=thread)
         await home.marks(event, "⏹️")
         assert "is frozen now" in await home.ask("!freeze imp", conversation=thread)
-        async with asyncio.timeout(30):
-            while (await home.row("imp")).state != "frozen":
-                await asyncio.sleep(0.02)
+        await home.becomes("frozen", name="imp")
         await home.orchestrator.delivery.idle()
         assert not [text for text in home.chat.texts(thread) if text.startswith(("⏹", "❄️"))]

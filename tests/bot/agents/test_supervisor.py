@@ -227,10 +227,8 @@ async def test_an_agent_that_did_not_answer_in_time_has_not_failed_while_its_pro
     monkeypatch.setattr(host_lifecycle, "spawn", functools.partial(host_lifecycle.spawn, timeout_s=1))
     folder = home.paths.agent_folder("coder0")
     home.chat.post("!launch coder0 --runtime sim --sandbox none")
-    async with asyncio.timeout(30):
-        # It has its lock long before it can answer.
-        while not (pid := host_lock.holder(folder)):
-            await asyncio.sleep(0.005)
+    # It has its lock long before it can answer.
+    pid = await waiting.until(lambda: host_lock.holder(folder))
     os.kill(pid, signal.SIGSTOP)
     try:
         thread = await home.thread("coder0")
@@ -325,6 +323,6 @@ async def test_an_agent_host_of_which_nothing_was_heard_is_asked_before_its_word
         assert "does not answer" in (now.detail or "")
     finally:
         os.kill(pid, signal.SIGCONT)
-    async with asyncio.timeout(30):
-        while (await home.orchestrator.agents.view_of("coder0")).liveness.state != "idle":
-            await asyncio.sleep(0.01)
+    await waiting.until(
+        lambda: home.orchestrator.agents.view_of("coder0"), lambda found: found.liveness.state == "idle"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from connectors.contract.messages import File
 from core.errors import RegisterError
 from fleet.control.agent_host_client import AgentLink
 from fleet.journal.events import PermissionAsked, TurnEnded
+from tests import waiting
 from tests.bot.fake_agents import launch, recorded, roster, steps
 from tests.bot.orchestrator import ROOM, House, house
 
@@ -173,9 +173,10 @@ async def test_what_a_cancelled_turn_leaves_running_is_told_with_what_ends_it(ho
     approval = re.findall(r"!approve (\w+)", await home.heard(thread, "asks for permission"))[0]
     await home.ask(f"!approve {approval}", conversation=thread)
     await home.marks(question, "👀")
-    async with asyncio.timeout(30):
-        while "1 process that coder0 started still runs (`sleep`)" not in (answer := await home.ask("!cutoff coder0")):
-            await asyncio.sleep(0.1)
+    answer = await waiting.until(
+        lambda: home.ask("!cutoff coder0"),
+        lambda answer: "1 process that coder0 started still runs (`sleep`)" in answer,
+    )
     assert "`!stop coder0 --now` ends it with the agent" in answer
     assert "still runs (`sleep`)" in await home.ask("!cancel coder0")
     await home.ask("!stop coder0 --now")

@@ -17,6 +17,7 @@ from bot.interfaces.cli import main as cli
 from bot.interfaces.cli import output
 from database.engine import store
 from database.queries.operations import command_runs
+from tests import waiting
 from tests.bot.fake_agents import launch, roster, steps
 from tests.bot.orchestrator import House, house
 from tests.postgres import Postgres
@@ -127,9 +128,7 @@ async def test_a_command_that_the_outage_cut_off_goes_on_by_itself(
         assert status == 503
         assert "`operator set` had started, and continues then by itself" in answer["error"]
         await server.started()
-        async with asyncio.timeout(30):
-            while (await _states(orchestrator.store)).get("operator set") != "done":
-                await asyncio.sleep(0.05)
+        await waiting.until(lambda: _states(orchestrator.store), lambda found: found.get("operator set") == "done")
         assert "memory:@zoe" in await home.ask("!operators")
 
 

@@ -18,6 +18,7 @@ from bot.read_models.fleet import FleetAgent, FleetModel
 from bot.read_models.tasks import TasksModel
 from bot.text.errors import UserError
 from core.errors import RegisterError
+from tests import waiting
 
 
 @dataclass
@@ -212,8 +213,7 @@ async def test_what_cannot_be_built_now_is_told_first_and_keeps_its_last_state_l
         house.trouble = RegisterError("away again")
         house.done(4)
         feed.changed()
-        while house.built.count("tasks") < 5:
-            await asyncio.sleep(0.01)
+        await waiting.until(lambda: house.built.count("tasks") >= 5)
         house.trouble = None
         assert (await anext(documents)).value == house.tasks, "it comes by itself once it can be built"
 

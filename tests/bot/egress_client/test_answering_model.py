@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from bot.egress_client.answering_model import CompletedRequest, other_model
+from tests import waiting
 from tests.bot.orchestrator import house
 
 GPT, CLAUDE, HAIKU, MINI = "gpt-5.1-2025-11-13", "claude-sonnet-4-5-20250929", "claude-haiku-4-5", "gpt-5-mini"
@@ -50,8 +50,6 @@ async def test_another_model_than_was_asked_for_is_told_once_and_shown(tmp_path:
         assert (await home.row()).model_answering == "claude-haiku-4-5"
         home.models.answers_as = None
         await home.marks(home.say("[[say: mended]]", thread), "✅")
-        async with asyncio.timeout(30):
-            while (await home.row()).model_answering is not None:
-                await asyncio.sleep(0.05)
+        await waiting.until(home.row, lambda found: found.model_answering is None)
         await orchestrator.delivery.idle()
         assert len([text for text in home.chat.texts(thread) if "Another model answers" in text]) == 1

@@ -26,6 +26,7 @@ from database.queries.spending.usage_ledger import GroupUsage
 from fleet.sandbox.selection import available
 from fleet.sim.provider.quota_headers import SimQuota
 from fleet.supervision import host_lifecycle
+from tests import waiting
 from tests.bot.orchestrator import ADMIN, OPERATOR, VIEWER, House, egress_client, house
 
 
@@ -146,10 +147,10 @@ async def test_what_is_held_for_a_request_under_way_is_not_used_up(home: House) 
         thread = await home.launch("coder0")
         await home.ask("!budget set agent:coder0 1.2k --window day")
         home.say("[[hang]]", thread)
-        async with asyncio.timeout(30):
-            # Used, reserved, left.
-            while not re.search(r"\| 0 tokens \| 1[.\d]*k tokens \| 0 tokens \|", shown := await home.ask("!budget")):
-                await asyncio.sleep(0.02)
+        shown = await waiting.until(
+            lambda: home.ask("!budget"),
+            lambda shown: re.search("\\| 0 tokens \\| 1[.\\d]*k tokens \\| 0 tokens \\|", shown),
+        )
         assert "🟢 cutoff" in shown
         await home.ask("!cancel coder0")
 
@@ -334,9 +335,7 @@ async def test_an_agent_that_met_its_limit_is_ended_as_its_policy_says_and_can_c
         await home.ask(f"!budget set agent:coder0 40k --window day --policy {policy}")
         home.say("[[cache: 900000 0]] [[say: that was much]]", thread)
         await home.heard(thread, {"freeze": "It is frozen", "kill": "It is killed"}[policy])
-        async with asyncio.timeout(30):
-            while (await orchestrator.agents.get("coder0")).state != state:
-                await asyncio.sleep(0.02)
+        await home.becomes(state)
         assert (await orchestrator.agents.get("coder0")).keep_session is (policy == "freeze")
         assert policy in await home.ask("!audit")
         await home.ask("!budget set agent:coder0 5M --window day")

@@ -90,11 +90,9 @@ async def test_one_that_took_anothers_place_between_two_looks_is_told_the_keys(
         monkeypatch.setattr(EgressProcess, "start", start_later)
         async with asyncio.timeout(30):
             os.kill(first, signal.SIGKILL)
-            while process.listens(places(home.paths).control):
-                await asyncio.sleep(0.02)
+            await waiting.until(lambda: not process.listens(places(home.paths).control))
             with process.spawn(home.paths, {"PATH": os.environ["PATH"]}, ()) as second:
-                while not process.listens(places(home.paths).control):
-                    await asyncio.sleep(0.02)
+                await waiting.until(lambda: process.listens(places(home.paths).control))
                 second.returncode = 0  # It outlives us.
             # As if nobody had noticed: the same client, at the same socket.
             egress_client(orchestrator).client = await find(home.egress)
@@ -172,9 +170,7 @@ async def test_an_older_egress_that_is_never_idle_gives_way_in_the_end_and_what_
 
 async def streams(home: House, requests: int) -> None:
     """Wait until so many requests are under way."""
-    async with asyncio.timeout(60):
-        while f"requests under way: {requests}" not in await home.ask("!health"):
-            await asyncio.sleep(0.05)
+    await waiting.until(lambda: home.ask("!health"), lambda found: f"requests under way: {requests}" in found, limit=60)
 
 
 async def until_another(paths: Paths, first: int) -> None:

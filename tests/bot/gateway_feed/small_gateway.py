@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from bot.read_models.codec import to_wire
 from bot.read_models.documents import Document, ReadModel, type_of
+from tests import waiting
 
 
 @dataclass(slots=True)
@@ -67,9 +68,7 @@ class SmallGateway:
         self._server.close()
         self.cut()
         self._server = None
-        async with asyncio.timeout(5):
-            while self._streams:
-                await asyncio.sleep(0.005)
+        await waiting.until(lambda: not self._streams, limit=5)
 
     def cut(self) -> None:
         """Break every stream."""

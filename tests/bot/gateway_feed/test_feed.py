@@ -11,6 +11,7 @@ from bot.gateway_feed.feed import FeedLink, GatewayFeed, UnknownDocument
 from bot.read_models.fleet import FleetModel
 from bot.read_models.waiting import WaitingModel
 from bot.text.errors import NotRunning
+from tests import waiting
 from tests.bot.gateway_feed.small_gateway import SmallGateway
 
 ESTOP = FleetModel(missing=("coder7",))
@@ -61,8 +62,7 @@ async def test_a_feed_goes_on_where_it_was_when_the_gateway_is_back(gateway: Sma
         following = asyncio.ensure_future(anext(documents))
         await gateway.streams(1)
         await gateway.stop()
-        while not links or links[-1].live:
-            await asyncio.sleep(0.01)
+        await waiting.until(lambda: links and not links[-1].live)
         gateway.path.unlink(missing_ok=True)
         await gateway.start()
         await gateway.put("fleet", ESTOP)
@@ -158,9 +158,7 @@ async def test_an_unknown_document_ends_the_feed(gateway: SmallGateway) -> None:
 async def test_an_interrupted_reader_closes_its_connection(gateway: SmallGateway) -> None:
     async with _feed(gateway, []).follow(["fleet"]) as documents:
         await anext(documents)
-    async with asyncio.timeout(5):
-        while gateway.open_streams:
-            await asyncio.sleep(0.01)
+    await waiting.until(lambda: not gateway.open_streams, limit=5)
 
 
 async def test_a_patch_of_a_revision_that_is_not_known_leads_to_the_whole_document(gateway: SmallGateway) -> None:

@@ -22,6 +22,7 @@ from fleet.supervision import host_lifecycle, host_lock
 from fleet.supervision.health_findings import HealthThresholds, found_in
 from fleet.supervision.liveness import Liveness
 from scheduler import alert_policy
+from tests import waiting
 from tests.bot.orchestrator import ROOM, House, house
 
 KEY = "sk-ant-api03-aQ7" + "xK9w" * 20
@@ -59,9 +60,7 @@ async def state_of(home: House, name: str) -> str:
 
 
 async def becomes(home: House, name: str, state: str) -> None:
-    async with asyncio.timeout(30):
-        while await state_of(home, name) != state:
-            await asyncio.sleep(0.02)
+    await waiting.until(lambda: state_of(home, name), lambda found: found == state)
 
 
 @contextlib.asynccontextmanager

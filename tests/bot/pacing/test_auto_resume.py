@@ -19,6 +19,7 @@ from fleet.sim.provider.quota_headers import SimQuota
 from tests.bot.orchestrator import House, house
 from tests.bot.pacing.fake_pace import paced
 from tests.bot.pacing.test_session_admission import agent
+from tests.waiting import until
 
 DAY = 86_400.0
 BIG = "[[cache: 900000 0]] [[say: that was much]]"
@@ -48,12 +49,10 @@ async def stopped(home: House, name: str = "coder0", policy: str = "cutoff") -> 
     await home.ask(f"!steer {name} {BIG}")
     await home.heard(thread, "🔴" if policy == "cutoff" else "It is frozen")
     async with asyncio.timeout(30):
-        while not [each for each in await waiting(home) if each.agent == name]:
-            await asyncio.sleep(0.02)
+        await until(lambda: waiting(home), lambda found: [each for each in found if each.agent == name])
         # What the turn used may be counted after it was cut.
         pace = home.orchestrator.services.pace
-        while not any(each.window.is_used_up for each in (await pace.snapshot()).standings.values()):
-            await asyncio.sleep(0.02)
+        await until(pace.snapshot, lambda found: any(each.window.is_used_up for each in found.standings.values()))
     return thread
 
 
@@ -84,11 +83,9 @@ async def test_at_the_reset_it_goes_on_once_and_both_is_told(home: House) -> Non
 
 @pytest.mark.slow
 async def test_one_that_the_egress_froze_is_brought_back(home: House) -> None:
-    async with home.open() as orchestrator:
+    async with home.open():
         thread = await stopped(home, policy="freeze")
-        async with asyncio.timeout(30):
-            while (await orchestrator.agents.get("coder0")).state != "frozen":
-                await asyncio.sleep(0.02)
+        await home.becomes("frozen")
         await look(home)
         await home.heard(thread, "⏸ It stopped at a limit")
         await home.ask("!budget set agent:coder0 5M --window day")
@@ -108,11 +105,9 @@ async def test_an_operator_who_saw_to_it_is_not_overruled(home: House, line: str
 
 @pytest.mark.parametrize("line", ["!stop coder0", pytest.param("!freeze coder0", marks=pytest.mark.slow)])
 async def test_who_is_frozen_already_stays_so_when_an_operator_wants_that(home: House, line: str) -> None:
-    async with home.open() as orchestrator:
+    async with home.open():
         await stopped(home, policy="freeze")
-        async with asyncio.timeout(30):
-            while (await orchestrator.agents.get("coder0")).state != "frozen":
-                await asyncio.sleep(0.02)
+        await home.becomes("frozen")
         assert "frozen" in await home.ask(line)
         assert not await waiting(home)
 
@@ -254,9 +249,7 @@ async def test_who_was_turned_away_by_the_provider_goes_on_when_that_said(tmp_pa
         approval = (await home.heard(thread, "asks for permission")).split("permission `")[1].split("`")[0]
         await home.ask(f"!approve {approval}")
         await home.heard(thread, "This plan has nothing left")
-        async with asyncio.timeout(30):
-            while not await waiting(home):
-                await asyncio.sleep(0.02)
+        await until(lambda: waiting(home))
         (each,) = await waiting(home)
         assert each.scope == "account:sim/5h"
         assert each.resume_at is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -106,13 +105,11 @@ async def test_the_question_outlives_a_restart_and_can_have_it_frozen(home: Hous
     async with home.open():
         thread = await ran_away(home)
         question = await asked(home, thread)
-    async with home.open() as orchestrator:
+    async with home.open():
         await look(home)
         assert [each.id for each in await pending(home)] == [question.id]
         assert "coder0 is frozen." in await home.ask(f"!answer {question.id} freeze")
-        async with asyncio.timeout(30):
-            while (await orchestrator.agents.get("coder0")).state != "frozen":
-                await asyncio.sleep(0.02)
+        await home.becomes("frozen")
         await home.ask("!resume coder0")
         await home.heard(thread, "going on with its conversation")
         await home.marks(home.say("hello", thread), "✅")
@@ -145,7 +142,7 @@ async def test_whoever_sees_to_it_otherwise_has_answered(home: House, by: str) -
 
 @pytest.mark.slow
 async def test_it_can_be_stopped_and_what_a_person_closed_stays_closed(home: House) -> None:
-    async with home.open() as orchestrator:
+    async with home.open():
         thread = await ran_away(home)
         await home.ask("!cutoff coder0")
         question = await asked(home, thread)
@@ -158,9 +155,7 @@ async def test_it_can_be_stopped_and_what_a_person_closed_stays_closed(home: Hou
         await look(home)
         (second,) = await pending(home)
         assert "coder0 stops." in await home.ask(f"!answer {second.id} stop")
-        async with asyncio.timeout(30):
-            while (await orchestrator.agents.get("coder0")).state != "stopped":
-                await asyncio.sleep(0.02)
+        await home.becomes("stopped")
 
 
 async def test_it_is_not_shaken_off_by_being_frozen_and_brought_back_by_itself(home: House) -> None:

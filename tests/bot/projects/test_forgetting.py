@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 from bot.projects.forgetting import Forgetting
 from connectors.memory import Said
 from database.queries.chat import topics
+from tests import waiting
 from tests.bot.orchestrator import House
 from tests.bot.projects.fleet_with_project import ask, fleet, git, topic, until_state
 
@@ -25,9 +25,7 @@ async def after(home: House, days: float) -> None:
 
 async def stopped(home: House, agent: str = "web-1") -> None:
     """Wait until the register has an agent stopped."""
-    async with asyncio.timeout(30):
-        while (row := await home.known(agent)) is None or row.state != "stopped":
-            await asyncio.sleep(0.02)
+    await waiting.until(lambda: home.known(agent), lambda row: row is not None and row.state == "stopped")
 
 
 async def state(home: House, agent: str = "web-1") -> str:
@@ -107,9 +105,7 @@ async def test_work_that_is_nowhere_else_is_kept_until_it_is_given_up(tmp_path: 
         event = home.chat.post("!kill web-1 --discard", conversation=thread, parent="web-room")
         await home.reply(event)
         await home.ask("!confirm", conversation=thread)
-        async with asyncio.timeout(30):
-            while place.exists():
-                await asyncio.sleep(0.02)
+        await waiting.until(lambda: not place.exists())
         await after(home, 31)
         assert await state(home) == "forgotten"
         assert "cannot be forgotten" not in await home.ask("!topics")

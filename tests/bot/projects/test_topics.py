@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from bot.projects import ending, service
 from connectors.memory import ALL_CAPABILITIES
 from database.queries.chat.topics import Topic
+from tests import waiting
 from tests.bot.daily_limits import limit_of_a_day
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER
 from tests.bot.projects.fleet_with_project import WEB, ask, fleet, git, thread_of, topic, until_state
@@ -310,9 +310,9 @@ async def test_what_begins_ahead_of_the_pace_is_not_said_to_wait(tmp_path: Path)
         event, _ = await ask(home, "[[cache: 0 40000]][[say: spent]]")
         await home.marks(event, "✅")
         pace = home.orchestrator.services.pace
-        async with asyncio.timeout(30):
-            while not any(each.window.least_use >= 40_000 for each in (await pace.snapshot()).standings.values()):
-                await asyncio.sleep(0.02)
+        await waiting.until(
+            pace.snapshot, lambda found: any(each.window.least_use >= 40000 for each in found.standings.values())
+        )
         event, thread = await ask(home, "[[say: and this]]")
         await home.marks(event, "✅")
         told = [text for text in home.chat.texts(thread) if "pace" in text or "There is room" in text]

@@ -78,9 +78,7 @@ async def test_a_task_goes_to_a_free_agent_and_ends_with_its_cost(home: House) -
 
 async def until(home: House, task_id: str, state: str) -> Task:
     """Wait until a task is in a state."""
-    async with asyncio.timeout(30):
-        while (found := await task_of(home, task_id)).state != state:
-            await asyncio.sleep(0.02)
+    found = await waiting.until(lambda: task_of(home, task_id), lambda found: found.state == state)
     return found
 
 
@@ -191,9 +189,9 @@ async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_
         found = await task_of(home, name)
         assert (found.retries, found.attempt) == (0, 1)
         assert found.lane.endswith("/aside"), "what is behind it waits for no retry"
-        async with asyncio.timeout(40):
-            while (found := await task_of(home, name)).attempt != 2 or found.state != "running":
-                await asyncio.sleep(0.05)
+        found = await waiting.until(
+            lambda: task_of(home, name), lambda found: found.attempt == 2 and found.state == "running", limit=40
+        )
         await host_lifecycle.kill(home.paths.agent_folder("coder0"))
         last = await home.heard(thread, f"Task `{name}` failed")
         assert "died in the middle of the turn" in last
@@ -329,9 +327,9 @@ async def spend_again(home: House, thread: str) -> None:
 async def used(home: House, tokens: int) -> None:
     """Wait until it is counted that so much was used."""
     services = home.orchestrator.services
-    async with asyncio.timeout(30):
-        while not any(each.window.least_use >= tokens for each in (await services.pace.snapshot()).standings.values()):
-            await asyncio.sleep(0.02)
+    await waiting.until(
+        services.pace.snapshot, lambda found: any(each.window.least_use >= tokens for each in found.standings.values())
+    )
 
 
 async def test_the_first_words_under_a_daily_budget_are_not_held(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from bot.app.orchestrator import Orchestrator
 from bot.monitoring import health, health_view
 from bot.text.errors import UserError
 from bot.traces import service
+from tests import waiting
 from tests.bot.orchestrator import house
 from tests.bot.traces.collector import LocalCollector, values
 
@@ -149,8 +150,7 @@ async def test_a_collector_that_is_away_gets_all_of_it_later_and_once(
             await home.ask("!whoami")
         collector.statuses.clear()
         await collector.until(lambda: len(collector.named("reply")) == 4)
-        while (await _reachable(orchestrator)) is not True:
-            await asyncio.sleep(0.02)
+        await waiting.until(lambda: _reachable(orchestrator), lambda found: found is True)
     assert len(collector.named("chat message")) == len(collector.named("command")) == 4
     assert_each_once(collector)
 
@@ -161,8 +161,7 @@ async def test_nobody_listens_and_then_somebody_does(tmp_path: Path) -> None:
         pass  # which port it has is known now
     async with house(tmp_path, settings=block(collector)) as home, home.open() as orchestrator:
         await home.ask("!ps")
-        while (await _reachable(orchestrator)) is not False:
-            await asyncio.sleep(0.02)
+        await waiting.until(lambda: _reachable(orchestrator), lambda found: found is False)
         async with collector.listening():
             await collector.until(lambda: collector.named("reply"))
     assert_each_once(collector)

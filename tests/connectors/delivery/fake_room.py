@@ -18,6 +18,7 @@ from connectors.delivery.service import Delivery, DeliverySettings
 from connectors.memory import MemoryConnector, MemoryServer
 from core.crash_points import declare
 from database.engine.store import Store
+from tests import waiting
 
 STEP = declare("test.handle")
 
@@ -129,9 +130,7 @@ class Office:
 
     async def until(self, condition: Any) -> None:
         """Wait for something that only the register knows."""
-        async with asyncio.timeout(10):
-            while not await condition():
-                await asyncio.sleep(0.01)
+        await waiting.until(condition, limit=10)
 
     async def _on_outcome(self, row: outbox.Row) -> None:
         self.outcomes.append(row)

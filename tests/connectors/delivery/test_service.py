@@ -35,6 +35,7 @@ from core.crash_points import Step
 from database.engine.fencing import Fence
 from database.engine.store import RegisterFull, Store
 from database.queries.operations import leases
+from tests import waiting
 from tests.connectors.delivery.fake_room import QUICK, STEP, Office, opened
 from tests.postgres import Postgres
 
@@ -408,9 +409,7 @@ async def test_who_may_not_lead_any_more_says_nothing_that_it_was_about_to_say(
                     rows = await outbox.pending(tx, "memory")
                 return any("another Muster may lead" in (row.detail or "") for row in rows)
 
-            async with asyncio.timeout(20):
-                while not await tried():
-                    await asyncio.sleep(0.01)
+            await waiting.until(tried, limit=20)
             assert office.server.texts() == []
             office.store.fence.good_until = float("inf")
             await office.server.until(lambda: office.server.texts() == ["re: hello"])

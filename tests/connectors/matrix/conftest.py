@@ -14,6 +14,7 @@ import pytest
 from connectors.contract.messages import Batch, Health, Inbound, Message, Outbound, OutboundContent, Sent, Text
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.settings import MatrixSettings
+from tests import waiting
 from tests.synapse import Account, Synapse
 
 LIMIT = 60.0
@@ -151,9 +152,7 @@ class Bot:
 
 async def until(true: Callable[[], Any]) -> None:
     """Wait until something outside our reach is so, asking again and again."""
-    async with asyncio.timeout(LIMIT):
-        while not await true():
-            await asyncio.sleep(0.02)
+    await waiting.until(true, limit=LIMIT)
 
 
 async def healthy(connector: MatrixConnector, wanted: Callable[[Health], bool]) -> None:

@@ -16,6 +16,7 @@ from connectors.tmux.connector import TmuxConnector
 from connectors.tmux.pane_model import PanePlace, WantedPane
 from connectors.tmux.process_client import TmuxUnanswered
 from connectors.tmux.settings import TmuxSettings
+from tests.waiting import until
 
 LIMIT = 10.0
 
@@ -63,9 +64,7 @@ async def running(
 
 async def said(connector: TmuxConnector, words: str) -> Health:
     """Its health, once it says so."""
-    async with asyncio.timeout(LIMIT):
-        while words not in (health := await connector.health()).detail:
-            await asyncio.sleep(0.01)
+    health = await until(connector.health, lambda health: words in health.detail, limit=LIMIT)
     return health
 
 

@@ -22,6 +22,7 @@ from database import migrations
 from database.engine import postgres as database_server
 from database.engine.store import Store, insert_once
 from database.schema import cursors
+from tests import waiting
 from tests.crash.deaths import ended
 from tests.postgres import Postgres
 
@@ -372,8 +373,7 @@ async def test_a_migration_and_a_writer_of_an_older_muster_do_not_wait_for_each_
     newer = asyncio.create_task(Store.open(url))
     admin = await postgres.connect(postgres_database)
     async with asyncio.timeout(20):
-        while not await admin.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
-            await asyncio.sleep(0.01)
+        await waiting.until(lambda: admin.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
         over.set()
         await task
         store = await newer

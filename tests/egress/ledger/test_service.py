@@ -437,12 +437,10 @@ async def test_what_could_not_be_synced_is_synced_once_it_can_be(path: Path, mon
             other.execute("BEGIN IMMEDIATE")
             made = reservation(ledger)
             ledger.reserve(made)
-            while ledger.unwritable is None:
-                await asyncio.sleep(0.02)
+            await waiting.until(lambda: ledger.unwritable is not None)
             other.execute("ROLLBACK")
         # Nobody asks for anything any more.
-        while path.with_name("ledger.db-open-1").exists():
-            await asyncio.sleep(0.02)
+        await waiting.until(lambda: not path.with_name("ledger.db-open-1").exists())
         assert under_way(path) == [made.id]
 
 

@@ -16,6 +16,7 @@ from egress.settings import AccountSettings, LimitSettings
 from tests.egress.billing_provider import Billing, billing
 from tests.egress.limits.gate import allowance, pool
 from tests.egress.whole_egress import KEY, Plane, plane
+from tests.waiting import until
 
 TOGETHER = 64
 PATHS = {
@@ -271,8 +272,7 @@ async def test_far_from_a_limit_nobody_waits_and_nothing_is_counted(short_home: 
     async with fleet(short_home, allowance(10_000_000, "agent:box2")) as all_:
         all_.provider.held.clear()
         asking = asyncio.ensure_future(all_.ask_all([Ask()] * TOGETHER))
-        while all_.provider.open < TOGETHER:
-            await asyncio.sleep(0.01)
+        await until(lambda: all_.provider.open >= TOGETHER)
         all_.provider.held.set()
         assert set(await asking) == {200}
         assert all_.provider.counted == 0
@@ -282,16 +282,13 @@ async def test_a_waiting_client_that_leaves_holds_up_nobody(short_home: Path) ->
     async with fleet(short_home, allowance(20_000, "agent:box2")) as all_:
         all_.provider.held.clear()
         first = asyncio.ensure_future(all_.ask(Ask(max_tokens=10_000)))
-        while not all_.provider.open:
-            await asyncio.sleep(0.01)
+        await until(lambda: all_.provider.open)
         gone = asyncio.ensure_future(all_.ask(Ask(max_tokens=15_000)))
         last = asyncio.ensure_future(all_.ask(Ask(max_tokens=2_000, read=300)))
-        while all_.plane.egress.gate.waiting < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: all_.plane.egress.gate.waiting >= 2)
         gone.cancel()
         # The one behind it does not wait for the first.
-        while all_.provider.open < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: all_.provider.open >= 2)
         assert all_.plane.egress.gate.waiting == 0
         all_.provider.held.set()
         assert [await first, await last] == [200, 200]
@@ -301,11 +298,9 @@ async def test_who_waits_while_the_egress_is_stopped_is_not_let_out(short_home: 
     async with fleet(short_home, allowance(20_000, "agent:box2")) as all_:
         all_.provider.held.clear()
         first = asyncio.ensure_future(all_.ask(Ask(max_tokens=10_000, stream=True)))
-        while not all_.provider.open:
-            await asyncio.sleep(0.01)
+        await until(lambda: all_.provider.open)
         waiting = asyncio.ensure_future(all_.ask(Ask(max_tokens=15_000)))
-        while not all_.plane.egress.gate.waiting:
-            await asyncio.sleep(0.01)
+        await until(lambda: all_.plane.egress.gate.waiting)
         await all_.plane.egress.proxy.close()
         assert await waiting == 503
         assert len(all_.provider.billed) == 1

@@ -16,6 +16,7 @@ from fleet.errors import AgentUnreachable, FleetError
 from fleet.hosting import HOSTINGS, PROCESS, SYSTEMD, TMUX
 from fleet.journal.events import RuntimeStarted
 from fleet.supervision import host_lifecycle, host_lock
+from tests import waiting
 from tests.fleet.host.scripted_agent import LIMIT_S, Agent, gone, until
 from tests.fleet.hosting.hosting_places import place_for
 
@@ -217,8 +218,10 @@ async def test_a_host_that_hangs_with_its_lock_is_left_alone(agent: Agent) -> No
             await answering
         assert host_lifecycle.is_running(agent.folder)
         os.kill(pid, signal.SIGCONT)
-        async with asyncio.timeout(LIMIT_S):
-            while await host_lifecycle.find([(agent.folder, Path(agent.spec.socket))]) == []:
-                await asyncio.sleep(0.02)
+        await waiting.until(
+            lambda: host_lifecycle.find([(agent.folder, Path(agent.spec.socket))]),
+            lambda found: found != [],
+            limit=LIMIT_S,
+        )
     finally:
         await host_lifecycle.kill(agent.folder)

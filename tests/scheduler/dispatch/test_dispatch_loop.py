@@ -19,6 +19,7 @@ from scheduler.dispatch.dispatch_inputs import Able, WindowSnapshot
 from scheduler.dispatch.fairness_charges import correct
 from tests.budget.dispatch.test_next_task import week
 from tests.scheduler.dispatch.dispatcher import NOW, STEP, Desk, task
+from tests.waiting import until
 
 
 def agent(name: str, **said: str) -> DispatchAgent:
@@ -100,9 +101,7 @@ async def test_it_looks_when_it_is_told_to_and_at_the_time_at_which_something_ma
     try:
         await desk.put(task(1, estimate=1000.0, created_at=desk.now, updated_at=desk.now))
         desk.dispatcher.wake()
-        async with asyncio.timeout(20):
-            while (await desk.of(1)).why != "pace":
-                await asyncio.sleep(0.01)
+        await until(lambda: desk.of(1), lambda found: found.why == "pace", limit=20)
         assert desk.paper.heard == ["00000001 pace"]
         opens = (await desk.of(1)).look_at
         assert opens is not None
@@ -112,9 +111,7 @@ async def test_it_looks_when_it_is_told_to_and_at_the_time_at_which_something_ma
         desk.dispatcher.wake()
         await asyncio.sleep(0)
         desk.now = opens + 60
-        async with asyncio.timeout(20):
-            while (await desk.of(1)).state != "dispatched":
-                await asyncio.sleep(0.01)
+        await until(lambda: desk.of(1), lambda found: found.state == "dispatched", limit=20)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -82,9 +82,7 @@ async def test_what_waits_is_shown_reordered_and_taken_out(home: House, capsys: 
 async def test_what_waits_for_an_agent_that_does_not_run_can_be_taken_out(home: House) -> None:
     thread = await home.launch("coder0")
     await home.ask("!freeze coder0")
-    async with asyncio.timeout(60):
-        while (await home.row("coder0")).state != "frozen":
-            await asyncio.sleep(0.05)
+    await home.becomes("frozen")
     home.say("[[say: never]]", thread)
     await home.heard(thread, "this and later messages wait")
     listed = await home.ask("!queue coder0")

@@ -14,6 +14,7 @@ import pytest
 from bot.api_client import Client
 from bot.commands import sections
 from bot.interfaces.cli import main as cli
+from tests import waiting
 from tests.bot.agents.review.test_service import KEY, Topic, answered, topic
 from tests.bot.orchestrator import VIEWER
 from tests.bot.projects.fleet_with_project import ask, git, until_state
@@ -114,14 +115,10 @@ async def test_tests_that_take_long_hold_nobody_up_and_end_with_muster(tmp_path:
         gate(topic.repo, f"test: cp /bin/sleep {name} && exec ./{name} 100000\ntimeout: 1h\n")
         work(topic)
         await topic.ask("!done --how merge")
-        async with asyncio.timeout(60):
-            while not running(name):
-                await asyncio.sleep(0.05)
+        await waiting.until(lambda: running(name), limit=60)
         _, thread = await ask(topic.home, "[[say: here I am, too]]")
         await topic.home.heard(thread, "here I am, too")
-    async with asyncio.timeout(60):
-        while running(name):
-            await asyncio.sleep(0.05)
+    await waiting.until(lambda: not running(name), limit=60)
     assert (topic.repo / "page.html").read_text() == "<p>one</p>\n"
 
 
@@ -151,9 +148,7 @@ async def test_a_stopped_agents_work_is_discarded_and_it_begins_again(tmp_path: 
         assert place != repo
         assert "coder0 runs. `!stop coder0` stops it" in await home.ask("!discard coder0")
         await home.ask("!stop coder0")
-        async with asyncio.timeout(60):
-            while (await home.row("coder0")).state != "stopped":
-                await asyncio.sleep(0.05)
+        await home.becomes("stopped")
         (place / "page.html").write_text("<p>two</p>\n")
         git(place, "commit", "--quiet", "-am", "Two")
         (place / "more").write_text("x")

@@ -24,6 +24,7 @@ from connectors.tmux.pane_model import PanePlace, WantedPane
 from connectors.tmux.process_client import ask
 from connectors.tmux.settings import TmuxSettings
 from database.engine.store import Store
+from tests import waiting
 from tests.connectors.tmux.server import Server
 
 LIMIT = 60.0
@@ -137,17 +138,13 @@ class Muster:
     async def reachable(self, is_it: bool) -> None:
         """Wait until what shows the room has come, or is gone."""
         try:
-            async with asyncio.timeout(LIMIT):
-                while ((await self.connector.health()).reachable is True) != is_it:
-                    await asyncio.sleep(0.03)
+            await waiting.until(self.connector.health, lambda found: (found.reachable is True) == is_it, limit=LIMIT)
         except TimeoutError:
             pytest.fail(f"it did not come to that: {await asyncio.to_thread(self.tmux.shown, self.pane)}")
 
 
 async def until(true: Callable[[], object], what: Callable[[], object] = str) -> None:
     try:
-        async with asyncio.timeout(LIMIT):
-            while not await asyncio.to_thread(true):
-                await asyncio.sleep(0.03)
+        await waiting.until(lambda: asyncio.to_thread(true), limit=LIMIT)
     except TimeoutError:
         pytest.fail(f"it did not come to that: {what()}")

@@ -15,6 +15,7 @@ import pytest
 from bot.app import pane_commands
 from connectors.contract.agent_count_feed import AgentCounts
 from connectors.contract.messages import Message, OpenThread, React
+from tests import waiting
 from tests.bot.interfaces.cli.pane import LIMIT, Muster, until
 from tests.connectors.tmux.server import Server, server_of_ones_own
 
@@ -109,17 +110,13 @@ async def test_a_person_who_closes_the_pane_is_not_fought(muster: Muster) -> Non
         muster.tmux.theirs()
         await muster.type("/quit")
         await until(lambda: muster.tmux.panes("#{session_name}") == ["theirs"])
-        async with asyncio.timeout(LIMIT):
-            while "muster tmux open" not in (await muster.connector.health()).detail:
-                await asyncio.sleep(0.03)
+        await waiting.until(muster.connector.health, lambda found: "muster tmux open" in found.detail, limit=LIMIT)
         assert muster.tmux.panes("#{session_name}") == ["theirs"]
         await muster.connector.open()
         await muster.at_the_prompt()
         # The same with the whole server.
         muster.tmux("kill-server")
-        async with asyncio.timeout(LIMIT):
-            while "muster tmux open" not in (await muster.connector.health()).detail:
-                await asyncio.sleep(0.03)
+        await waiting.until(muster.connector.health, lambda found: "muster tmux open" in found.detail, limit=LIMIT)
         assert muster.tmux.panes("#{session_name}") == []
 
 

@@ -17,6 +17,7 @@ from bot.interfaces.web.views import MOST_VIEWS
 from bot.read_models.audit import AuditEntry, AuditModel
 from bot.read_models.documents import Document
 from bot.read_models.waiting import WaitingModel
+from tests import waiting
 from tests.bot.interfaces.web.browser import Browser, browser, dashboard, event
 from tests.bot.orchestrator import OPERATOR, VIEWER, House
 
@@ -141,8 +142,7 @@ async def test_a_reader_that_takes_nothing_is_disconnected_and_little_is_kept_fo
             reader, writer = await asyncio.open_connection("127.0.0.1", server.where.port, limit=1024)
             writer.write(lines.encode())
             assert b"200" in await reader.readline()
-            while len(server.streams):
-                await asyncio.sleep(0.01)
+            await waiting.until(lambda: len(server.streams) == 0)
             taken = feed.taken
             with contextlib.suppress(ConnectionError):
                 while await reader.read(65_536):

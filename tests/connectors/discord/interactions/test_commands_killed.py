@@ -22,6 +22,7 @@ from connectors.discord.read_cursor import ReadCursor
 from database.engine.store import Store
 from database.schema import inbox as events
 from database.schema import outbox
+from tests import waiting
 from tests.connectors.delivery.fake_room import STEP
 from tests.connectors.discord.fake_server_state import LOADING, World
 from tests.connectors.discord.interactions import crash_subject
@@ -68,8 +69,9 @@ class Trial:
         process = started(crash_subject.main, self.url, self._settings, str(self._folder), place=place)
         try:
             async with asyncio.timeout(30):
-                while process.is_alive() and not (self.world.identifies > before and self._hears()):
-                    await asyncio.sleep(0.01)
+                await waiting.until(
+                    lambda: not process.is_alive() or (self.world.identifies > before and self._hears())
+                )
                 for _ in range(give):
                     self.given.append(await self._give())
                 while process.is_alive() and not await self._over():

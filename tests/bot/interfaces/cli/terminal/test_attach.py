@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ from bot.text.errors import UserError
 from fleet.hosting.host_command_line import SPEC
 from fleet.hosting.tmux import MARK
 from fleet.supervision import host_lock
+from tests import waiting
 from tests.bot.orchestrator import house
 from tests.fleet.host.scripted_agent import Agent
 from tests.fleet.hosting.hosting_places import tmux_server
@@ -42,9 +42,9 @@ async def test_an_agent_in_tmux_can_be_looked_at_as_it_works(tmp_path: Path, mon
                 attach(home.paths, "coder0", {}, control=False)
             token = "ghp_" + "0123456789abcdefghijklmnopqrstuvwxyz"
             await home.marks(home.say(f"[[say: \x1b[31mred {token} here]]", thread), "✅")
-            async with asyncio.timeout(30):
-                while "ended its turn" not in (seen := tmux("capture-pane", "-p", "-J", "-t", "=coder0:")):
-                    await asyncio.sleep(0.05)
+            seen = await waiting.until(
+                lambda: tmux("capture-pane", "-p", "-J", "-t", "=coder0:"), lambda seen: "ended its turn" in seen
+            )
             assert "▷ " in seen
             assert "␛[31mred [redacted] here" in seen
             assert "ghp_" not in seen

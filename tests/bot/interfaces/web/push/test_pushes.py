@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from bot.interfaces.web.push.notifier import WaitingNotifier
 from bot.interfaces.web.push.sender import PAYLOAD, PushSender
 from bot.web_access.sessions_of import access_to
 from database.queries.operations import web_sessions
+from tests import waiting
 from tests.bot.interfaces.web.browser import Answer, Browser, browser, dashboard
 from tests.bot.interfaces.web.push.push_service import PushService, push_service
 from tests.bot.interfaces.web.test_acts import asked
@@ -115,9 +115,7 @@ async def test_a_browser_that_its_service_forgot_is_forgotten(
     service.status = status
     await asked(home)
     await service.has(1)
-    async with asyncio.timeout(30):
-        while await push_of(home) is not None:
-            await asyncio.sleep(0.02)
+    await waiting.until(lambda: push_of(home), lambda found: found is None)
 
 
 async def test_a_service_that_hangs_holds_up_nobody(home: House, it: Browser, service: PushService) -> None:
@@ -146,9 +144,7 @@ async def test_a_push_that_failed_is_sent_again_while_its_request_waits(tmp_path
         await service.has(3)
         service.status = 201
         known = await push_of(home)
-        async with asyncio.timeout(30):
-            while await push_of(home) == known:
-                await asyncio.sleep(0.02)
+        await waiting.until(lambda: push_of(home), lambda found: found != known)
         count = len(service.received)
         await home.ask("!task add 'Write a test.' --role coder")
         await notifier.stop()
