@@ -46,44 +46,15 @@ class Use:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Day:
-    """The forecast for one day, or for its part before the reset, in the window's unit."""
-
-    day: date
-    ends_at: float
-    expected: float
-    """The expected usage of this day."""
-    by_role: Mapping[str, float]
-    total: float
-    """The expected total usage at the end of this day."""
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Projection:
     """The forecast of a window's usage at its reset, in its unit. An amount beyond the limit is work that will wait."""
 
-    window: str
-    now: float
-    resets_at: float
-    used: float
     expected: float
     low: float
     high: float
     """The upper end of the band; the usage is between `low` and `high` in nine of ten cases."""
-    by_day: tuple[Day, ...]
     by_role: Mapping[str, float]
     """The expected additional usage of each role."""
-    days: int
-    """The number of past days behind the forecast."""
-    runs_out_at: float | None
-    """When the limit is reached; None if this is after the reset."""
-
-    @property
-    def basis(self) -> str:
-        """The basis of the forecast, as text for people."""
-        return f"the use of {self.days} {'day' if self.days == 1 else 'days'}" if self.days else "no use so far"
 
 
 def project(
@@ -112,46 +83,18 @@ def project(
     if used is None or (window.unit == "share" and window.per_token is None):
         return None
     past = _days(amounts, now, zone)
-    days: list[Day] = []
     total, spread = used, 0.0
     each_role: dict[str, float] = defaultdict(float)
-    runs_out_at = now if used >= window.limit else None
     for day, begin, end in _pieces(now, resets_at, zone):
         share = (end - begin) / _DAY
         mean, deviation, by_role = _expected(past, day)
-        if runs_out_at is None and mean > 0 and total + mean * share >= window.limit:
-            runs_out_at = min(end, begin + (window.limit - total) / mean * _DAY)
         total += mean * share
         # The differences between days and the uncertainty of their mean both widen the band.
         spread += (deviation * share) ** 2 if share >= 1 else deviation**2 * share
-        band = _SPREAD * math.sqrt(spread)
         for role, amount in by_role.items():
             each_role[role] += amount * share
-        days.append(
-            Day(
-                day=day,
-                ends_at=end,
-                expected=mean * share,
-                by_role={role: amount * share for role, amount in by_role.items()},
-                total=total,
-                low=max(used, total - band),
-                high=total + band,
-            )
-        )
-    last = days[-1]
-    return Projection(
-        window=window.key,
-        now=now,
-        resets_at=resets_at,
-        used=used,
-        expected=last.total,
-        low=last.low,
-        high=last.high,
-        by_day=tuple(days),
-        by_role=dict(each_role),
-        days=len(past),
-        runs_out_at=runs_out_at,
-    )
+    band = _SPREAD * math.sqrt(spread)
+    return Projection(expected=total, low=max(used, total - band), high=total + band, by_role=dict(each_role))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
