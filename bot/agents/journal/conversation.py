@@ -104,7 +104,7 @@ async def turns(entries: Sequence[JournalEntry], redact: SecretMasker, *, is_gro
 
 
 def _turns(entries: Sequence[JournalEntry], redact: SecretMasker, is_growing: bool) -> tuple[TurnModel, ...]:
-    folded = timeline.fold(entries).turns()
+    folded = timeline.turns_of(entries)
     if not (is_growing and folded and folded[-1].ended_at is None and folded[-1].items):
         return folded
     last = folded[-1]

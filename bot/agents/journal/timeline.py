@@ -1,13 +1,9 @@
-"""The turns of an agent, folded from its journal.
-
-Journals are read in pages, from either end. So each page is folded by itself, and neighbours are joined. What a page
-only continues or changes finds its beginning when the page before it is joined. Pure.
-"""
+"""The turns of an agent, folded from its journal. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final, TypeAlias
 
 from bot.read_models.agent import (
@@ -42,63 +38,49 @@ _Step: TypeAlias = tuple[str | None, _Item]
 """What happened, and in which turn as far as its entry says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """A part of a journal, folded."""
+def turns_of(entries: Iterable[JournalEntry]) -> tuple[TurnModel, ...]:
+    """Return the turns of consecutive entries, oldest first. All of their text is kept: bound the page.
 
-    _steps: tuple[_Step, ...] = ()
-    """In the order in which they began."""
-    _messages: Mapping[str, events.MessageQueued] = field(default_factory=dict)
-
-    def turns(self) -> tuple[TurnModel, ...]:
-        """Return the turns, oldest first. What belongs to no turn follows the one that began last before it."""
-        heads: dict[str | None, _TurnHead] = {}
-        items: dict[str | None, list[TurnItem]] = {}
-        latest: str | None = None
-        for turn, item in self._steps:
-            if turn is not None and turn not in items:
-                latest = turn
-            its = items.setdefault(latest if turn is None else turn, [])
-            if isinstance(item, _TurnHead):
-                heads[turn] = item
-            else:
-                its.append(item)
-        return tuple(self._turn(turn, heads.get(turn), its) for turn, its in items.items())
-
-    def _turn(self, turn: str | None, head: _TurnHead | None, items: Iterable[TurnItem]) -> TurnModel:
-        if head is None:
-            return TurnModel(turn=turn, items=tuple(items))
-        asked = self._messages.get(head.message)
-        return TurnModel(
-            turn=turn,
-            message=head.message,
-            asked=None if asked is None else asked.text,
-            asked_by=None if asked is None else asked.sender or None,
-            began_at=head.began_at,
-            ended_at=head.ended_at,
-            stop_reason=head.stop_reason,
-            detail=head.detail,
-            items=tuple(items),
-        )
-
-
-def fold(entries: Iterable[JournalEntry]) -> Timeline:
-    """Return the timeline of consecutive entries, oldest first. All of their text is kept: bound the page."""
-    steps, messages = _Steps(), {}
+    What belongs to no turn follows the one that began last before it.
+    """
+    steps = _Steps()
+    messages: dict[str, events.MessageQueued] = {}
     for entry in entries:
         if isinstance(entry.event, events.MessageQueued):
             messages[entry.event.id] = entry.event
         for step in _steps_of(entry):
             steps.put(*step)
-    return Timeline(steps.made(), messages)
+    heads: dict[str | None, _TurnHead] = {}
+    items: dict[str | None, list[TurnItem]] = {}
+    latest: str | None = None
+    for turn, item in steps.made():
+        if turn is not None and turn not in items:
+            latest = turn
+        its = items.setdefault(latest if turn is None else turn, [])
+        if isinstance(item, _TurnHead):
+            heads[turn] = item
+        else:
+            its.append(item)
+    return tuple(_turn(turn, heads.get(turn), its, messages) for turn, its in items.items())
 
 
-def joined(older: Timeline, newer: Timeline) -> Timeline:
-    """Return the timeline of two neighbouring parts of a journal: the same as if all entries were folded at once."""
-    steps = _Steps()
-    for step in (*older._steps, *newer._steps):
-        steps.put(*step)
-    return Timeline(steps.made(), {**older._messages, **newer._messages})
+def _turn(
+    turn: str | None, head: _TurnHead | None, items: Iterable[TurnItem], messages: Mapping[str, events.MessageQueued]
+) -> TurnModel:
+    if head is None:
+        return TurnModel(turn=turn, items=tuple(items))
+    asked = messages.get(head.message)
+    return TurnModel(
+        turn=turn,
+        message=head.message,
+        asked=None if asked is None else asked.text,
+        asked_by=None if asked is None else asked.sender or None,
+        began_at=head.began_at,
+        ended_at=head.ended_at,
+        stop_reason=head.stop_reason,
+        detail=head.detail,
+        items=tuple(items),
+    )
 
 
 def _steps_of(entry: JournalEntry) -> Iterator[_Step]:

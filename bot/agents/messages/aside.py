@@ -100,4 +100,4 @@ def _summary(folder: Path) -> str:
         entries = reader.read_last(folder, PAGE)
     except OSError:
         return ""
-    return summary(timeline.fold(entries).turns())
+    return summary(timeline.turns_of(entries))

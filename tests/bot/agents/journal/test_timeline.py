@@ -1,16 +1,14 @@
-"""What an agent did, turn by turn, as its journal tells it, however the journal is read."""
+"""What an agent did, turn by turn, as its journal tells it."""
 
 from __future__ import annotations
 
 import json
-from functools import reduce
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.agents.journal.timeline import Timeline, fold, joined
+from bot.agents.journal.timeline import turns_of
 from bot.read_models.agent import NoticeItem, PermissionItem, SaidItem, ThoughtItem, ToolItem, TurnModel
 from bot.read_models.codec import from_wire, to_wire
 from fleet.journal import reader
@@ -42,7 +40,7 @@ def entries(*happened: Event, incarnation: int = 1) -> list[JournalEntry]:
 
 
 def turns(*happened: Event) -> tuple[TurnModel, ...]:
-    return fold(entries(*happened)).turns()
+    return turns_of(entries(*happened))
 
 
 def text(said: str, turn: str | None = "1") -> TextChunk:
@@ -99,7 +97,7 @@ def test_what_rules_decide_stands_in_the_turn_that_goes_on() -> None:
 def test_requests_of_two_incarnations_are_two() -> None:
     first = entries(*BEGUN, asked("1"))
     second = entries(PermissionAnswered(request="1", outcome="lost", asked_in=1), asked("1"), incarnation=2)
-    (turn,) = fold([*first, *second]).turns()
+    (turn,) = turns_of([*first, *second])
     told = [(item.incarnation, item.outcome) for item in turn.items if isinstance(item, PermissionItem)]
     assert told == [(1, "lost"), (2, None)]
 
@@ -155,27 +153,17 @@ EVENTS = st.one_of(
 )
 
 
-def in_pages(journal: list[JournalEntry], cuts: list[int]) -> list[Timeline]:
-    places = [0, *sorted(cut % (len(journal) + 1) for cut in cuts), len(journal)]
-    return [fold(journal[begin:end]) for begin, end in pairwise(places)]
-
-
-@given(st.lists(EVENTS, max_size=30), st.integers(0, 30), st.lists(st.integers(0, 60), max_size=5))
-def test_the_turns_are_the_same_however_a_journal_is_cut_into_pages(
-    happened: list[Event], restarted_after: int, cuts: list[int]
-) -> None:
+@given(st.lists(EVENTS, max_size=30), st.integers(0, 30))
+def test_the_turns_of_any_journal_say_everything_once(happened: list[Event], restarted_after: int) -> None:
     journal = [
         *entries(*happened[:restarted_after]),
         *entries(*happened[restarted_after:], incarnation=2),
     ]
-    whole = fold(journal)
-    pages = in_pages(journal, cuts)
-    assert reduce(joined, pages, Timeline()) == whole
-    assert reduce(lambda newer, older: joined(older, newer), reversed(pages), Timeline()) == whole
-    for turn in whole.turns():
+    whole = turns_of(journal)
+    for turn in whole:
         assert from_wire(TurnModel, json.loads(json.dumps(to_wire(turn, str)))) == turn
     said = "".join(event.text for event in happened if isinstance(event, TextChunk))
-    items = [item.text for turn in whole.turns() for item in turn.items if isinstance(item, SaidItem)]
+    items = [item.text for turn in whole for item in turn.items if isinstance(item, SaidItem)]
     assert sorted("".join(items)) == sorted(said), "nothing is lost, and nothing is said twice"
 
 
@@ -189,8 +177,7 @@ async def test_a_recorded_journal_is_read_as_what_happened(home: House, outcome:
         await home.ask(f"!{outcome} {request}", conversation=thread)
         await home.marks(home.say("[[say: and again]]", thread), "✅")
     journal = reader.read(home.paths.agent_folder("coder0"), JournalPosition())
-    whole = fold(journal)
-    first, second = (turn for turn in whole.turns() if turn.turn is not None)
+    first, second = (turn for turn in turns_of(journal) if turn.turn is not None)
     assert first.asked is not None
     assert "[[run: echo hi]]" in first.asked
     assert first.stop_reason == second.stop_reason == "end_turn"
@@ -203,5 +190,3 @@ async def test_a_recorded_journal_is_read_as_what_happened(home: House, outcome:
     assert tool.status == ("completed" if outcome == "approve" else "failed")
     assert "it is simple" in "".join(item.text for item in first.items if isinstance(item, ThoughtItem))
     assert "and again" in "".join(item.text for item in second.items if isinstance(item, SaidItem))
-    for cut in range(len(journal) + 1):
-        assert joined(fold(journal[:cut]), fold(journal[cut:])) == whole
