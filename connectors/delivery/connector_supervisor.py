@@ -14,7 +14,6 @@ from connectors.contract.messages import Health
 from connectors.delivery import inbox
 from connectors.delivery.sender import OutboxSender
 from connectors.delivery.settings import DeliverySettings
-from core.async_waits import set_within
 from core.errors import MusterError
 from database.engine.store import Store
 
@@ -48,28 +47,20 @@ class Supervisor:
         self._trouble = ""
         self._failures = 0
         self._resume_at = 0.0
-        self._again = asyncio.Event()
 
     def heard(self) -> None:
         """The chat system spoke through the connector."""
         self._failures = 0
         self.sender.heard()
 
-    def restart(self) -> None:
-        """Start it (again) at once."""
-        self._failures = 0
-        self._again.set()
-
     async def run(self) -> None:
         """Keep it going, until cancelled."""
         try:
             while True:
-                self._again.clear()
                 await self._live()
-                if self._state == "pausing":
-                    await set_within(self._again, max(0.0, self._resume_at - self._clock()))
-                elif not self._again.is_set():
-                    await self._again.wait()
+                if self._state != "pausing":
+                    await asyncio.Event().wait()  # it ended, or needs a person
+                await asyncio.sleep(max(0.0, self._resume_at - self._clock()))
         finally:
             self._state = "stopped"
             await self._release()
@@ -98,19 +89,18 @@ class Supervisor:
                 return health
 
     async def _live(self) -> None:
-        """One life of the connector, from its start until it ends, fails, or is to be started again."""
+        """One life of the connector, from its start until it ends or fails."""
         began = self._clock()
         try:
             async with self._store.read() as tx:
                 cursor = await inbox.cursor(tx, self._name)
             self._state = "running"
             _log.info("connector.starting", connector=self._name, cursor=cursor is not None)
-            if await self._start(cursor):
-                self._state = "ended"  # what waits can still be said
-                self.sender.set_open(True)
-                _log.info("connector.ended", connector=self._name)
-                return
-            _log.info("connector.restarting", connector=self._name)
+            await self._start(cursor)
+            self._state = "ended"  # what waits can still be said
+            self.sender.set_open(True)
+            _log.info("connector.ended", connector=self._name)
+            return
         except NeedsPerson as error:
             self._state, self._trouble = "down", str(error)
             _log.error("connector.needs_person", connector=self._name, error=str(error))
@@ -119,23 +109,19 @@ class Supervisor:
         self.sender.set_open(False)
         await self._release()
 
-    async def _start(self, cursor: str | None) -> bool:
-        """Returns True when the connector ended by itself, False when it is to be started again."""
+    async def _start(self, cursor: str | None) -> None:
+        """Run the connector until it ends by itself."""
         life = asyncio.create_task(self.connector.start(cursor), name=f"connector {self._name}")
-        again = asyncio.create_task(self._again.wait())
         opening = asyncio.create_task(self._open(), name=f"opening {self._name}")
         try:
-            await asyncio.wait({life, again}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({life})
         finally:
-            again.cancel()
+            life.cancel()
             opening.cancel()
-            if not life.done():
-                life.cancel()
-            await asyncio.gather(life, again, opening, return_exceptions=True)
+            await asyncio.gather(life, opening, return_exceptions=True)
         if life.cancelled():
-            return False
+            raise RuntimeError("it cancelled itself")
         life.result()
-        return True
 
     async def _open(self) -> None:
         """Let what waits be said once there is someone to say it to: before that, each would be tried for nothing."""

@@ -117,13 +117,6 @@ class Delivery:
         if (supervisor := self._supervisors.get(name)) is not None:
             supervisor.heard()
 
-    def restart(self, name: str) -> bool:
-        """Start a connector again at once, whatever state it is in. False: there is none of that name."""
-        supervisor = self._supervisors.get(name)
-        if supervisor is not None:
-            supervisor.restart()
-        return supervisor is not None
-
     async def health(self) -> dict[str, Health]:
         """Return every connector's health by name, also of those that could not be made."""
         found = await asyncio.gather(*(supervisor.health() for supervisor in self._supervisors.values()))

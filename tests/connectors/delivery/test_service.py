@@ -739,24 +739,6 @@ async def test_a_connector_that_needs_a_person_stays_down_and_says_why(office: O
         assert (await delivery.health())["fragile"].reachable is False
         assert (await delivery.health())["memory"].reachable is True
         assert other.wire == []
-        assert delivery.restart("fragile")
-        await other.until(lambda: other.texts() == ["waits"])
-        assert not delivery.restart("nobody")
-
-
-async def test_a_connector_can_be_started_again_while_it_runs(office: Office) -> None:
-    fragile = Fragile(office.server)
-    async with office.open({"memory": fragile}) as delivery:
-        delivery.restart("memory")
-
-        async def twice() -> bool:
-            return fragile.starts == 2
-
-        await office.until(twice)
-        assert fragile.stops == 1
-        office.server.post("hello")
-        await office.server.until(lambda: office.server.texts() == ["re: hello"])
-    assert fragile.stops == 2
 
 
 async def test_a_connector_that_comes_to_its_end_still_says_what_waits(office: Office) -> None:
