@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -108,11 +108,6 @@ class Cron:
             return f"{self.expression} ({self.zone.key})"
         which = "daily" if weekday == "*" else re.sub(r"(?<!/)\b\d\b", lambda day: _DAYS[int(day[0]) % 7], weekday)
         return f"{int(hour):02}:{int(minute):02}, {which} ({self.zone.key})"
-
-    def fits(self, day: date) -> bool:
-        """Return whether the schedule includes that calendar day."""
-        start = datetime(day.year, day.month, day.day)  # noqa: DTZ001 (a wall clock)
-        return next(CronSim(self._line, start - timedelta(seconds=1))).date() == day
 
 
 def next_after(cron: Cron, at: float) -> float:

@@ -68,7 +68,6 @@ class Orchestrator:
     """A running orchestrator, created by `running`."""
 
     paths: Paths
-    settings: Settings
     store: Store
     services: ReportServices
     delivery: Delivery
@@ -261,7 +260,6 @@ async def _running(
         try:
             yield Orchestrator(
                 paths=paths,
-                settings=settings,
                 store=store,
                 services=services,
                 delivery=services.delivery,

@@ -39,8 +39,6 @@ class Spender:
     launch_id: str = ""
     profiles: tuple[str, ...] = ()
     """Its sandbox profile and those that it extends, the most specific first."""
-    accounts: Mapping[str, str] = field(default_factory=dict)
-    """Its account by provider, where known."""
     budget: float | None = None
     """Token budget from `launch --budget`; None if the launch set none."""
     raised_at: float | None = None

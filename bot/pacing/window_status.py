@@ -268,13 +268,8 @@ class PaceSnapshot:
                 )
         return replace(self, gates=gates)
 
-    def figures(self, key: str) -> Figures | None:
-        """Return the figures of a window as all views show them, or None if the key is unknown."""
-        standing = self.standings.get(key)
-        return None if standing is None else figures(standing, self.now, self.policy, self.gates.get(key))
-
     def every(self) -> list[Figures]:
-        """Return the figures of all windows, the most used first."""
+        """Return the figures of all windows as all views show them, the most used first."""
         found = [figures(each, self.now, self.policy, self.gates.get(key)) for key, each in self.standings.items()]
         return sorted(found, key=lambda each: (-(each.least / each.limit if each.limit else 0.0), each.key))
 

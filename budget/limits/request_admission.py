@@ -29,7 +29,7 @@ from budget.costs.token_prices import Rates
 from budget.limits.input_bound import Bound
 from budget.limits.scopes import NANO_USD, Limit
 from budget.scope_names import shown_scope
-from budget.tokens import Tokens, Weights
+from budget.tokens import Weights
 from budget.windows import window_boundaries
 from budget.windows.overrun_allowance import PaceAllowance
 
@@ -445,19 +445,6 @@ _ENDLESS = 10**12
 def writable(model: str | None) -> int:
     """Return the number of tokens that a model can certainly write in one response."""
     return WRITABLE_BY_REASONING if model is not None and _REASONING.match(model[:80]) else WRITABLE
-
-
-def cost(tokens: Tokens, unit: CountedUnit, weights: Weights, rates: Rates | None) -> int:
-    """Return what tokens count against a limit in `unit`: weighted tokens or nano-USD.
-
-    Raises:
-        ValueError: the unit is USD, and no rates are given.
-    """
-    if unit == "tokens":
-        return weights.weigh(tokens)
-    if rates is None:
-        raise ValueError("no price is known, so that nothing can be counted in USD")
-    return rates.price(tokens)
 
 
 def cut_text(standing: LimitState, streaming: int, agent: str | None = None, *, midway: bool = True) -> str:

@@ -237,11 +237,6 @@ class Figures:
         return max(0.0, self.limit - self.used - self.reserved)
 
     @property
-    def share(self) -> float | None:
-        """The used share of the limit, above 1 beyond it; None if unknown."""
-        return None if self.used is None or self.limit <= 0 else self.used / self.limit
-
-    @property
     def state(self) -> State | None:
         """Whether anything is left of the limit; None if unknown."""
         return None if self.used is None else "used up" if self.used >= self.limit else "open"

@@ -131,9 +131,6 @@ class Runtime:
     """Files that lie in its home at every start, such as it would otherwise want to write into what is locked."""
     tools: bool = True
     """Whether it reaches the MCP servers that its client gives it."""
-    images: bool = True
-    loads: bool = True
-    """Whether a session can go on after the program was killed."""
     asks: bool = True
     """Whether it asks before it runs commands or writes files. What does not ask is held by the sandbox alone."""
     unruled_tools: str = ""

@@ -7,13 +7,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 from fleet import hosting
-from fleet.control.agent_host_client import AgentLink, Hello
+from fleet.control.agent_host_client import AgentLink
 from fleet.control.host_spec import AgentSpec
 from fleet.errors import AgentUnreachable, FleetError
 from fleet.hosting import Hosting
@@ -36,15 +35,6 @@ _DEATH_PAUSE_S: Final = 0.005
 DETACH_S: Final = 30.0
 #: When no one waits for a start any more, the agent host has so long to take its lock.
 SETTLE_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunningHost:
-    """An agent host that holds its lock and answers."""
-
-    folder: Path
-    socket: Path
-    hello: Hello
 
 
 class SpawnFailed(FleetError):
@@ -195,18 +185,6 @@ def _end_newborn(group: int, folder: Path, place: Hosting) -> None:
 def is_running(folder: Path) -> bool:
     """Return whether the agent of this folder has an agent host, by its lock."""
     return host_lock.holder(folder) is not None
-
-
-async def find(places: Iterable[tuple[Path, Path]]) -> list[RunningHost]:
-    """Return the agent hosts that hold their lock and answer, among these pairs of folder and socket."""
-    found = []
-    for folder, socket in places:
-        if not is_running(folder):
-            continue
-        with contextlib.suppress(FleetError):
-            async with await AgentLink.connect(socket) as link:
-                found.append(RunningHost(folder, socket, link.hello))
-    return found
 
 
 def last_words(folder: Path) -> str:

@@ -45,9 +45,3 @@ async def note(tx: AsyncConnection, identity: str, *, now: float, text: str, tol
     if told:
         values["told_at"] = now
     await tx.execute(update(strangers).where(strangers.c.identity == identity).values(**values))
-
-
-async def latest(tx: AsyncConnection, *, limit: int = 100) -> list[UnknownSender]:
-    """Return who wrote last, newest first."""
-    query = select(strangers).order_by(strangers.c.last_seen_at.desc()).limit(limit)
-    return await UnknownSender.every(tx, query)

@@ -42,12 +42,6 @@ async def of_kind(tx: AsyncConnection, kind: str, *, limit: int = 10_000) -> lis
     return await ReportRow.every(tx, found.limit(limit))
 
 
-async def latest(tx: AsyncConnection, kind: str, *, before: float) -> ReportRow | None:
-    """That of a kind which was due last before `before`."""
-    found = select(reports).where(reports.c.kind == kind, reports.c.due_at < before)
-    return await ReportRow.one(tx, found.order_by(reports.c.due_at.desc()).limit(1))
-
-
 async def add(tx: AsyncConnection, row: ReportRow) -> bool:
     """Write that it was posted. Says whether that is new; if not, nothing changes."""
     return await insert_once(tx, reports, **asdict(row))

@@ -77,19 +77,17 @@ async def test_one_situation_has_the_same_figures_in_every_view(tmp_path: Path) 
                     assert not re.search(r"(?<![\d.,])0(?:%| tokens) used", text), f"{name}: unknown is not nothing"
             else:
                 assert f"{amounts.amount(found.used, found.unit)}" in said, name
-                assert f"| {amounts.percent(found.share or 0.0)} |" in report, name
+                assert f"| {amounts.percent(found.used / found.limit)} |" in report, name
 
 
 @given(standings(), CLOCK, POLICIES)
 def test_all_views_agree_in_random_situations(held: WindowState, now: float, policy: PacePolicy) -> None:
     key = held.window.key
     snapshot = PaceSnapshot(now=now, policy=policy, standings={key: held})
-    found = snapshot.figures(key)
-    assert found is not None
-    assert snapshot.every() == [found]
+    (found,) = snapshot.every()
     (window,) = paces_of(snapshot)
-    assert (window.used, window.limit, window.line, window.reserved, window.remaining, window.share, window.state) == (
-        found.used, found.limit, found.line, found.reserved, found.remaining, found.share, found.state,
+    assert (window.used, window.limit, window.line, window.reserved, window.remaining, window.state) == (
+        found.used, found.limit, found.line, found.reserved, found.remaining, found.state,
     )  # fmt: skip
     shown = window_json(window)
     assert shown["used"] == found.used
@@ -101,7 +99,7 @@ def test_all_views_agree_in_random_situations(held: WindowState, now: float, pol
         assert row["pace"] == pace_json(window)
     # What may be used now begins, and more waits.
     if found.used is None:
-        assert (found.share, found.state, found.remaining, found.ahead, found.may_use_now) == (None,) * 5
+        assert (found.state, found.remaining, found.ahead, found.may_use_now) == (None,) * 4
     elif found.unit == "tokens" and found.may_use_now and found.limit < 1e12:
         more = Cost(tokens=found.may_use_now + 1 + 1e-6 * found.limit, high_tokens=0.0)
         assert isinstance(decide([held], more, "normal", now, policy), Waits)
@@ -114,5 +112,5 @@ def test_what_the_egress_counts_is_in_all_views_and_unknown_stays_unknown() -> N
     behind = figures(held, BEGINS + HOUR, POLICY, CountedLimit(used=0.0, reserved=0.0))
     assert (behind.used, behind.reserved) == (100_000.0, 5_000.0)
     unknown = figures(standing(week(None)), BEGINS + HOUR, POLICY, CountedLimit(used=7.0, reserved=1.0))
-    assert (unknown.used, unknown.at_least, unknown.share) == (None, None, None)
-    assert figures(standing(week(0.2), line=drawn(week(0.0))), BEGINS, POLICY).share == 0.2
+    assert (unknown.used, unknown.at_least) == (None, None)
+    assert figures(standing(week(0.2), line=drawn(week(0.0))), BEGINS, POLICY).used == 0.2

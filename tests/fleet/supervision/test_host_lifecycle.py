@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -67,14 +68,9 @@ async def test_a_started_agent_host_belongs_to_nobody_and_inherits_little(
     assert (agent.folder / host_lifecycle.LOG).read_text() == ""
 
 
-async def test_what_runs_is_found_by_its_lock_and_its_answer(agent: Agent, tmp_path: Path) -> None:
-    other = Agent.make(tmp_path / "other")
-    places = [(each.folder, Path(each.spec.socket)) for each in (agent, other)]
-    assert await host_lifecycle.find(places) == []
+async def test_what_runs_is_known_by_its_lock(agent: Agent) -> None:
     assert host_lifecycle.is_running(agent.folder) is False
-    async with agent.running() as link:
-        (found,) = await host_lifecycle.find(places)
-        assert (found.folder, found.hello) == (agent.folder, link.hello)
+    async with agent.running():
         assert host_lifecycle.is_running(agent.folder) is True
         with pytest.raises(FleetError, match="runs"):
             host_lifecycle.clear_away(agent.folder)
@@ -218,10 +214,13 @@ async def test_a_host_that_hangs_with_its_lock_is_left_alone(agent: Agent) -> No
             await answering
         assert host_lifecycle.is_running(agent.folder)
         os.kill(pid, signal.SIGCONT)
-        await waiting.until(
-            lambda: host_lifecycle.find([(agent.folder, Path(agent.spec.socket))]),
-            lambda found: found != [],
-            limit=LIMIT_S,
-        )
+
+        async def answers() -> bool:
+            with contextlib.suppress(AgentUnreachable):
+                async with await AgentLink.connect(agent.spec.socket):
+                    return True
+            return False
+
+        await waiting.until(answers, limit=LIMIT_S)
     finally:
         await host_lifecycle.kill(agent.folder)
