@@ -83,7 +83,7 @@ async def launch_agent(
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
         row, ours = await services.agents.desired_states.launch(tx, request, run_id=ctx.run_id)
-        said = await settle(services, tx, row, opened, may_refuse=True) if ours else None
+        said = await settle(services, tx, row, opened) if ours else None
         if ours and task and hold is not None:
             said = deferred_turns.told(services, row, await _queue(ctx, tx, row, hold, task), hold)
         return {"launch": row.launch_id, "state": row.state, "ours": ours, "sandbox": row.sandbox, "said": said}

@@ -215,10 +215,10 @@ class _Scene:
                 print(f"{where}{mark}{part}", flush=True)
             self._lines.put_nowait(line)
 
-    async def say(self, text: str, conversation: str = MAIN) -> None:
-        await self._session.say(text, conversation=conversation)
+    async def say(self, text: str) -> None:
+        await self._session.say(text, conversation=MAIN)
 
-    async def hear(self, words: str, what: str, conversation: str | None = None) -> TranscriptLine:
+    async def hear(self, words: str, what: str) -> TranscriptLine:
         """Wait for a line of the fleet that contains `words`.
 
         Raises:
@@ -228,8 +228,7 @@ class _Scene:
             async with asyncio.timeout(_STEP_LIMIT):
                 while True:
                     line = await self._lines.get()
-                    there = conversation is None or line.conversation == conversation
-                    if there and line.kind != "input" and words in line.text:
+                    if line.kind != "input" and words in line.text:
                         return line
         except TimeoutError:
             raise StepFailed(f"{what}: nothing with {words!r} was heard in {_STEP_LIMIT:.0f} s") from None

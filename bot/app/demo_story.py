@@ -117,11 +117,10 @@ def make_repository(folder: Path) -> bool:
     return True
 
 
-async def add_past(store: Store, clock: float | None = None) -> None:
+async def add_past(store: Store) -> None:
     """Add made-up usage of yesterday (UTC) to the register, so that the daily report has something to say."""
-    now = time.time() if clock is None else clock
     async with store.write(COPIED) as tx:
-        await usage_ledger.add(tx, list(_past(window_boundaries.start_of("day", now))))
+        await usage_ledger.add(tx, list(_past(window_boundaries.start_of("day", time.time()))))
 
 
 def _past(until: float) -> Iterator[dict[str, Any]]:

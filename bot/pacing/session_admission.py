@@ -254,7 +254,6 @@ async def settle(
     row: AgentRow,
     opened: Opening,
     *,
-    may_refuse: bool = False,
     has_words: bool = False,
 ) -> str | None:
     """Apply the decision in the transaction that starts the agent: lease its account, and announce the outcome.
@@ -264,7 +263,6 @@ async def settle(
         tx: the transaction that starts the agent.
         row: the agent as described by `opened.plan`.
         opened: the decision.
-        may_refuse: see `lease`.
         has_words: whether somebody's words begin its first turn, which says itself whether it waits.
 
     Returns:
@@ -277,7 +275,7 @@ async def settle(
     said = None if has_words and waits else told(services, opened)
     if said is not None:
         await services.agents.journal_effects.note(tx, row, f"ladder/{row.name}/{row.launch_id}", said)
-    await lease(services, tx, row, opened.plan.accounts, opened.snapshot, may_refuse=may_refuse)
+    await lease(services, tx, row, opened.plan.accounts, opened.snapshot, may_refuse=True)
     return said
 
 

@@ -264,7 +264,7 @@ async def launch(services: ProjectServices, planned: PlannedTopic) -> bool:
         row, ours = await services.agents.desired_states.launch(tx, request, run_id=topic.id)
         if not ours:
             raise UserError(f"another agent is called {topic.agent} by now", code="agent.exists")
-        await settle(services, tx, row, planned.opened, may_refuse=True, has_words=True)
+        await settle(services, tx, row, planned.opened, has_words=True)
         await _hand_over(tx, services, row, await topics.take_words(tx, topic.id), hold)
         return True
 

@@ -120,7 +120,7 @@ async def _launch(services: RunServices, run: AgentRun) -> bool:
         if not ours:
             raise UserError(f"{run.agent} was started by somebody else meanwhile.", code="agent.exists")
         try:
-            await settle(services, tx, row, opened, may_refuse=True, has_words=True)
+            await settle(services, tx, row, opened, has_words=True)
         except UserError as error:
             raise NoRoom(str(error)) from error
         await _hand_over(tx, services, run, row)

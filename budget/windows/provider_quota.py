@@ -81,14 +81,13 @@ class WindowReading:
         key: str,
         scope: str,
         per_token: float | None,
-        limit: float = 1.0,
     ) -> Window:
         """Return the window for pacing."""
         return Window(
             key=key,
             scope=scope,
             unit="share",
-            limit=limit,
+            limit=1.0,
             begins_at=self.begins_at,
             resets_at=self.resets_at,
             length_s=self.length_s,

@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -150,11 +150,11 @@ def literal(words: Iterable[str]) -> list[str]:
     return [f"{word[:-1]}\\;" if word.endswith(";") else word for word in words]
 
 
-def socket_path(socket: str | None, environ: Mapping[str, str] = os.environ) -> Path:
+def socket_path(socket: str | None) -> Path:
     """Return where the socket of a server is (tmux(1), -L)."""
     if socket is not None and "/" in socket:
         return Path(socket)
-    folder = Path(environ.get("TMUX_TMPDIR") or "/tmp") / f"tmux-{os.getuid()}"  # noqa: S108  tmux's own default
+    folder = Path(os.environ.get("TMUX_TMPDIR") or "/tmp") / f"tmux-{os.getuid()}"  # noqa: S108  tmux's own default
     return folder / (socket or "default")
 
 

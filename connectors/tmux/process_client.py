@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Final
 
@@ -28,12 +27,12 @@ class TmuxUnanswered(MusterError):
     """tmux was asked in vain; the message says why and what to do."""
 
 
-def surroundings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def surroundings() -> dict[str, str]:
     """Return what tmux, and what runs in the pane, may know of the environment that Muster was started in: no secrets.
 
     tmux prints other signs for what it has to print where the locale is not UTF-8, so that one is always said.
     """
-    kept = {name: value for name, value in environ.items() if name in _KEPT or name.startswith("LC_")}
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
     kept = {name: value for name, value in kept.items() if value.isprintable()}
     locale = kept.get("LC_ALL") or kept.get("LC_CTYPE") or kept.get("LANG") or ""
     if "UTF-8" not in locale.upper() and "UTF8" not in locale.upper():

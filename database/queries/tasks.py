@@ -102,13 +102,12 @@ class TaskCounts:
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-async def add(tx: AsyncConnection, task: Task, *, decision: Mapping[str, Any] | None = None) -> bool:
+async def add(tx: AsyncConnection, task: Task) -> bool:
     """Put a task into the queue; False when its id is known already, and then nothing is changed."""
     values = {name: getattr(task, name) for name in Task.__dataclass_fields__ if name != "seq"}
     new = await insert_once(tx, tasks, **values)
     if new:
-        step = TaskStep(task=task.id, at=task.created_at, state=task.state, reason=task.reason, decision=decision)
-        await _step(tx, step)
+        await _step(tx, TaskStep(task=task.id, at=task.created_at, state=task.state, reason=task.reason))
     return new
 
 

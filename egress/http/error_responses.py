@@ -65,14 +65,13 @@ def body(api: Api, status: int, message: str) -> bytes:
     return _json(_error(api, status, message))
 
 
-def event(api: Api, message: str, *, status: int = 403, sequence: int = 0) -> bytes:
+def event(api: Api, message: str, *, status: int = 403) -> bytes:
     """Return the event that ends a stream midway. It must be written right after another event's end.
 
     Args:
         api: the format of the stream.
         message: why, and how to reopen it.
         status: selects the kind of error.
-        sequence: for Responses, the number of this event.
     """
     if api == "anthropic":
         return b"event: error\ndata: " + _json(_error(api, status, message)) + b"\n\n"
@@ -81,7 +80,7 @@ def event(api: Api, message: str, *, status: int = 403, sequence: int = 0) -> by
     code = _FINAL if 400 <= status < 500 and status != 429 else _openai(status)[1]
     failed = {
         "type": "response.failed",
-        "sequence_number": sequence,
+        "sequence_number": 0,
         "response": {
             "id": "resp_muster",
             "object": "response",

@@ -35,11 +35,11 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: value for name, value in kept.items() if value.isprintable()}
 
 
-def finding(environ: Mapping[str, str] = os.environ, *, uid: int | None = None) -> dict[str, str]:
+def finding() -> dict[str, str]:
     """Return the environment of tmux's and systemd's own programs."""
-    kept = {**environment(environ), **{name: environ[name] for name in _FINDING if environ.get(name)}}
+    kept = {**environment(), **{name: os.environ[name] for name in _FINDING if os.environ.get(name)}}
     # Where no one is logged in, as in a job of cron, only the variable is missing (pam_systemd(8)).
-    place = f"/run/user/{os.getuid() if uid is None else uid}"
+    place = f"/run/user/{os.getuid()}"
     if "XDG_RUNTIME_DIR" not in kept and os.path.isdir(place):
         kept["XDG_RUNTIME_DIR"] = place
     return kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,10 +28,10 @@ HOW_TO_REACH: Final = (
 )
 
 
-def folder(environ: Mapping[str, str] = os.environ) -> Path:
+def folder() -> Path:
     """Return where a person's units are (systemd.unit(5), user unit search path)."""
-    given = environ.get("XDG_CONFIG_HOME", "")
-    home = Path(given) if os.path.isabs(given) else Path(environ.get("HOME") or os.path.expanduser("~")) / ".config"
+    given = os.environ.get("XDG_CONFIG_HOME", "")
+    home = Path(given) if os.path.isabs(given) else Path(os.environ.get("HOME") or os.path.expanduser("~")) / ".config"
     return home / "systemd" / "user"
 
 

@@ -8,7 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -83,14 +83,13 @@ def engine_of(profile: SandboxProfile) -> tuple[Engine, str]:
     )
 
 
-def removal(profile: SandboxProfile, home: Path, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+def removal(profile: SandboxProfile, home: Path) -> tuple[str, ...]:
     """Return the command line that ends what a sandbox may leave running when its processes are killed; empty: nothing
     is.
 
     Args:
         profile: what kind of sandbox.
         home: the agent's.
-        environ: where the engine's client finds its service and its images.
 
     Raises:
         FleetError: the program for it is not there.
@@ -98,7 +97,7 @@ def removal(profile: SandboxProfile, home: Path, environ: Mapping[str, str] = os
     if profile.kind != "container":
         return ()
     engine, program = engine_of(profile)
-    return container.removal(engine, program, container.name(home.parent), container.finding(environ))
+    return container.removal(engine, program, container.name(home.parent), container.finding(os.environ))
 
 
 def _container(

@@ -236,7 +236,7 @@ def _input(told: bytes) -> Iterator[IO[bytes] | int]:
         yield file
 
 
-def answer(command: Sequence[str], doing: str, *, timeout_s: float, file_bytes: int | None = None) -> str:
+def answer(command: Sequence[str], doing: str, *, timeout_s: float) -> str:
     """Return what a command says, without the blanks around it.
 
     Args:
@@ -245,7 +245,7 @@ def answer(command: Sequence[str], doing: str, *, timeout_s: float, file_bytes: 
     Raises:
         GitFailed: it failed.
     """
-    done = run(command, timeout_s=timeout_s, file_bytes=file_bytes)
+    done = run(command, timeout_s=timeout_s)
     if done.status != 0:
         raise GitFailed(f"{doing} failed: {reason(done.complaint)}", done.complaint)
     return done.said.strip()

@@ -14,13 +14,13 @@ _SAID: Final = 3_000
 _ACTION: Final = 300
 
 
-def summary(turns: Sequence[TurnModel], characters: int = CHARACTERS) -> str:
+def summary(turns: Sequence[TurnModel]) -> str:
     """Return what was asked, said and done, oldest first. What is left out is older than what is kept.
 
     Thoughts and the results of actions are left out, and long texts are cut in the middle.
     """
     kept: list[str] = []
-    left = characters
+    left = CHARACTERS
     for line in _newest_first(turns):
         left -= len(line) + 1
         if left < 0:

@@ -58,14 +58,14 @@ async def request_of(
     )
 
 
-async def attempt(request: MergeRequest, *, say: Callable[[str], None] = lambda _: None) -> TriedMerge | None:
+async def attempt(request: MergeRequest, *, say: Callable[[str], None]) -> TriedMerge | None:
     """Merge on trial (`fleet.workspace.merge_trial.attempt`)."""
     return await _in_thread(merge_trial.attempt, request, say)
 
 
-async def merge(request: MergeRequest, *, say: Callable[[str], None] = lambda _: None) -> Merged | None:
+async def merge(request: MergeRequest) -> Merged | None:
     """Merge on trial, and then in truth (`fleet.workspace.branch_merge.merge`)."""
-    return await _in_thread(branch_merge.merge, request, say)
+    return await _in_thread(branch_merge.merge, request, lambda _: None)
 
 
 async def _in_thread(act: _Act[T], request: MergeRequest, say: Callable[[str], None]) -> T:
