@@ -25,10 +25,11 @@ from bot.pacing.runaway_guard import is_paused
 from bot.pacing.session_admission import snapshot_of
 from bot.pacing.wait_text import ways
 from bot.pacing.window_services import WindowServices
-from bot.pacing.window_status import PaceSnapshot, is_of_family
+from bot.pacing.window_status import PaceSnapshot
 from bot.text import markdown, timestamps
 from budget.windows import window_key
 from budget.windows.pace_admission import Waits
+from budget.windows.work_draw import is_of_family
 from core.crash_points import declare
 from database.queries import tasks
 from database.queries.agents import agents, auto_resume

@@ -21,6 +21,7 @@ from bot.text import markdown
 from bot.text.timestamps import timestamp
 from budget.dispatch.next_task import TURN, TaskWait
 from budget.windows.pace_admission import Cost, Waits, WindowState, decide
+from budget.windows.work_draw import WorkDraw
 from database.queries.agents import agents, session_accounts
 from database.queries.agents.agents import AgentRow
 from fleet.errors import FleetError
@@ -35,12 +36,14 @@ async def windows_of(
     """Return the windows that an agent draws on."""
     provider, account = await drawn_on(services, row, await session_accounts.of_agent(tx, row.name))
     return snapshot.for_draw(
-        agent=row.name,
-        role=row.role,
-        model=row.model,
-        profiles=_profiles(services, row),
-        provider=provider,
-        account=account,
+        WorkDraw(
+            agent=row.name,
+            role=row.role,
+            model=row.model,
+            profiles=_profiles(services, row),
+            provider=provider,
+            account=account,
+        )
     )
 
 
@@ -127,11 +130,11 @@ async def draws(
     if able:
         return [await services.assignment.draw(row, snapshot) for row in able[:_ASKED]]
     made = [
-        snapshot.for_draw(role=role, model=model, provider=account.provider, account=name)
+        snapshot.for_draw(WorkDraw(role=role, model=model, provider=account.provider, account=name))
         for name, account in services.settings.accounts.items()
         if _fits(account.serves, role, runtime, model)
     ]
-    return [*made] or [snapshot.for_draw(role=role, model=model)]
+    return [*made] or [snapshot.for_draw(WorkDraw(role=role, model=model))]
 
 
 def _fits(serves: ServesBlock, role: str | None, runtime: str | None, model: str | None) -> bool:

@@ -17,6 +17,7 @@ from budget.windows.overrun_allowance import overrun
 from budget.windows.pace_admission import WindowState
 from budget.windows.use_outlook import held_from
 from budget.windows.window_state import Urgency
+from budget.windows.work_draw import WorkDraw
 from database.queries import tasks
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
@@ -137,6 +138,5 @@ def _draws_of_task(
             return draws[each]
     row = None if name is None else every.get(name)
     role = task.role if row is None else row.role
-    return frozenset(
-        each.window.key for each in snapshot.for_draw(agent=name, role=role, model=task.model, account=task.account)
-    )
+    draw = WorkDraw(agent=name, role=role, model=task.model, account=task.account)
+    return frozenset(each.window.key for each in snapshot.for_draw(draw))

@@ -27,6 +27,7 @@ from budget.policy import model_downgrade
 from budget.policy.account_choice import AccountCandidate, Chosen, WindowRoom, choose
 from budget.policy.model_downgrade import Downgrade, HeldBack, QueueStart, RefuseStart, Rung, Step, Tried
 from budget.windows.pace_admission import Cost, Urgency, Waits, WindowState, decide
+from budget.windows.work_draw import WorkDraw
 from core.crash_points import declare
 from database.queries.agents import agents, session_accounts
 from database.queries.agents.agents import AgentRow
@@ -220,7 +221,7 @@ def _held(
     waits: list[tuple[Waits, Sequence[WindowState]]] = []
     each_one: list[str | None] = [*stays]
     for account in each_one or [None]:
-        standings = snapshot.for_draw(
+        draw = WorkDraw(
             agent=plan.name,
             role=plan.role,
             model=plan.model,
@@ -228,6 +229,7 @@ def _held(
             provider=provider,
             account=account,
         )
+        standings = snapshot.for_draw(draw)
         decision = decide(standings, cost, urgency, snapshot.now, snapshot.policy)
         # Before anything is spent, unknown use or prices are no obstacle.
         if not isinstance(decision, Waits) or (work is None and decision.why in ("unknown", "price")):
@@ -288,7 +290,7 @@ def _candidate(
     scope = f"account:{account}"
     standings = [
         standing
-        for standing in snapshot.for_draw(account=account, model=plan.model, host=False)
+        for standing in snapshot.for_draw(WorkDraw(account=account, model=plan.model, host=False))
         if standing.window.scope == scope
     ]
     rooms = []

@@ -1,4 +1,4 @@
-"""The state of every window at one moment, and the choice of windows that some work draws on. Pure."""
+"""The state of every window at one moment. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bot.pacing.window_inputs import UnderWay, WindowInputs, authorization_of, w
 from budget.windows.even_spread_line import JITTER_S, Cause, EvenSpreadLine, PacePolicy, Window, redrawn
 from budget.windows.pace_admission import WindowState, settled
 from budget.windows.running_task_reserve import Reserve, together
-from budget.windows.window_key import WindowKey
 from budget.windows.window_state import CountedLimit, Figures, figures
+from budget.windows.work_draw import WorkDraw
 from database.queries.spending.pacing_windows import AuthorizationRow
 
 #: Share of an authorization below which its rest counts as nothing.
@@ -205,8 +205,7 @@ def _standing(window: Window, line: EvenSpreadLine, facts: WindowInputs) -> Wind
 
 def _draws(window: Window, task: UnderWay, facts: WindowInputs) -> bool:
     spender = facts.spenders.get(task.agent)
-    return draws_on(
-        window,
+    draw = WorkDraw(
         agent=task.agent,
         role=task.role,
         model=task.model,
@@ -214,6 +213,7 @@ def _draws(window: Window, task: UnderWay, facts: WindowInputs) -> bool:
         provider=task.provider,
         account=task.account,
     )
+    return draw.counts_on(window)
 
 
 def _in_unit(window: Window, task: UnderWay) -> Reserve:
@@ -273,72 +273,6 @@ class PaceSnapshot:
         found = [figures(each, self.now, self.policy, self.gates.get(key)) for key, each in self.standings.items()]
         return sorted(found, key=lambda each: (-(each.least / each.limit if each.limit else 0.0), each.key))
 
-    def for_draw(
-        self,
-        *,
-        agent: str | None = None,
-        role: str | None = None,
-        model: str | None = None,
-        profiles: Sequence[str] = (),
-        provider: str | None = None,
-        account: str | None = None,
-        host: bool = True,
-    ) -> tuple[WindowState, ...]:
-        """Return the windows that such work draws on. A property that is None matches no window, except for `model`.
-
-        Args:
-            agent: the agent that does the work.
-            role: the agent's role.
-            model: the model; windows of other model families do not count. None: windows of every family count.
-            profiles: the agent's sandbox profile and those that it extends.
-            provider: the model's provider.
-            account: the account that pays.
-            host: whether the work runs on this machine.
-        """
-        return tuple(
-            standing
-            for standing in self.standings.values()
-            if draws_on(
-                standing.window,
-                agent=agent,
-                role=role,
-                model=model,
-                profiles=profiles,
-                provider=provider,
-                account=account,
-                host=host,
-            )
-        )
-
-
-def draws_on(
-    window: Window,
-    *,
-    agent: str | None = None,
-    role: str | None = None,
-    model: str | None = None,
-    profiles: Sequence[str] = (),
-    provider: str | None = None,
-    account: str | None = None,
-    host: bool = True,
-) -> bool:
-    """Return whether such work counts on a window; see `PaceSnapshot.for_draw` for the arguments."""
-    sort, _, name = window.scope.partition(":")
-    drawn = {"agent": agent, "role": role, "provider": provider, "account": account}
-    if sort == "host":
-        counts = host
-    elif sort == "profile":
-        counts = name in profiles
-    else:
-        counts = drawn.get(sort) == name
-    if not counts or window.unit != "share":
-        return counts
-    # The window of an account, or a share of it, counts only use of that account.
-    key = WindowKey.parse(window.key)
-    return account == key.account and is_of_family(key.window, model)
-
-
-def is_of_family(window: str, model: str | None) -> bool:
-    """Return whether a provider's window counts a model. A window of a model family has its name, like ``7d_opus``."""
-    family = window.partition("_")[2]
-    return not family or model is None or family.casefold() in model.casefold()
+    def for_draw(self, draw: WorkDraw) -> tuple[WindowState, ...]:
+        """Return the windows that such work counts on."""
+        return tuple(standing for standing in self.standings.values() if draw.counts_on(standing.window))

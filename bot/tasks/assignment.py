@@ -29,6 +29,7 @@ from bot.text.errors import UserError
 from budget.dispatch.next_task import TURN, DispatchAgent, Readiness, TaskWait
 from budget.policy.model_downgrade import Downgrade, QueueStart, RefuseStart
 from budget.windows.pace_admission import WindowState
+from budget.windows.work_draw import WorkDraw
 from core.errors import MusterError, RegisterError
 from database.queries import tasks
 from database.queries.agents import agent_messages, agents, session_accounts
@@ -159,7 +160,7 @@ class TaskAssignment:
         async with self.services.store.read() as tx:
             own = [lease for lease in await session_accounts.live(tx) if lease.agent == row.name]
         provider, account = await self._account(row, own)
-        return snapshot.for_draw(
+        draw = WorkDraw(
             agent=row.name,
             role=row.role,
             model=row.model,
@@ -167,6 +168,7 @@ class TaskAssignment:
             provider=provider,
             account=account,
         )
+        return snapshot.for_draw(draw)
 
     # --- giving -------------------------------------------------------------------------------------------------
 

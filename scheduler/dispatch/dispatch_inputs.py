@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from budget.dispatch import next_task
 from budget.dispatch.next_task import DispatchAgent, DispatchLimits, DispatchPolicy, LaneHead, LiveTask, TaskWait
 from budget.windows.pace_admission import Cost, PacePolicy, WindowState
+from budget.windows.work_draw import WorkDraw
 from database.queries import tasks
 from database.queries.tasks import Task
 
@@ -26,17 +27,7 @@ class WindowSnapshot(Protocol):
     @property
     def policy(self) -> PacePolicy: ...
 
-    def for_draw(
-        self,
-        *,
-        agent: str | None = None,
-        role: str | None = None,
-        model: str | None = None,
-        profiles: Sequence[str] = (),
-        provider: str | None = None,
-        account: str | None = None,
-        host: bool = True,
-    ) -> Sequence[WindowState]: ...
+    def for_draw(self, draw: WorkDraw) -> Sequence[WindowState]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +99,7 @@ class TaskQueue:
         def draw(agent: DispatchAgent) -> Sequence[WindowState]:
             if agent.name not in draws:
                 one = able[agent.name]
-                draws[agent.name] = windows.for_draw(
+                work = WorkDraw(
                     agent=agent.name,
                     role=agent.role,
                     model=one.model,
@@ -116,6 +107,7 @@ class TaskQueue:
                     provider=one.provider,
                     account=agent.account,
                 )
+                draws[agent.name] = windows.for_draw(work)
             return draws[agent.name]
 
         def cost(head: LaneHead, agent: DispatchAgent | None) -> Cost:

@@ -18,6 +18,7 @@ from budget.windows.even_spread_line import EvenSpreadLine, PacePolicy, line_at
 from budget.windows.pace_admission import admissible
 from budget.windows.provider_quota import WindowReading
 from budget.windows.running_task_reserve import Reserve
+from budget.windows.work_draw import WorkDraw
 from database.queries.spending.pacing_windows import AuthorizationRow
 from egress.settings import LimitSettings
 
@@ -134,7 +135,7 @@ def test_work_counts_on_its_own_windows_alone() -> None:
     snapshot = PaceSnapshot(now=NOON, policy=POLICY, standings=stand(found, {}, POLICY).standings)
 
     def keys(**draw: Any) -> set[str]:
-        return {each.window.key for each in snapshot.for_draw(**draw)}
+        return {each.window.key for each in snapshot.for_draw(WorkDraw(**draw))}
 
     whole = {"agent": "coder0", "role": "coder", "profiles": ("strict", "base"), "provider": "anthropic"}
     assert keys(**whole, account="main") == {
@@ -156,7 +157,7 @@ def test_a_window_of_a_family_of_models_counts_for_these_alone() -> None:
     snapshot = PaceSnapshot(now=NOON, policy=POLICY, standings=stand(found, {}, POLICY).standings)
 
     def keys(model: str | None) -> list[str]:
-        return [each.window.key for each in snapshot.for_draw(account="main", model=model)]
+        return [each.window.key for each in snapshot.for_draw(WorkDraw(account="main", model=model))]
 
     assert keys("claude-opus-4-5") == keys(None) == ["account:main/7d", "account:main/7d_opus"]
     assert keys("claude-haiku-4-5") == ["account:main/7d"]
