@@ -68,18 +68,18 @@ class AdmissionControl:
         self._clock = clock
         self._monotonic = monotonic
         self._history = History()
-        self._tallies = CounterIndex(ledger, clock)
+        self._counters = CounterIndex(ledger, clock)
         self._settings = EgressSettings(host="")
         self._agents: dict[str, AgentRegistration] = {}
         self._leases: dict[str, set[GateLease]] = {}
         self._watchers: dict[str, dict[object, Callable[[Cut], None]]] = {}
         self._arranging = asyncio.Lock()
-        self._lifts = TemporaryOverrides(self._tallies, lowered=self._reach, clock=clock)
+        self._lifts = TemporaryOverrides(self._counters, lowered=self._reach, clock=clock)
         self._told: dict[tuple[str, str, str], float] = {}
         self._crossings = LimitExceededActions(
             ledger,
             self._leases,
-            ways=lambda: self._tallies.ways.values(),
+            ways=lambda: self._counters.ways.values(),
             close=self._tell_watchers,
             enforce=self._enforce_soon,
             clock=clock,
@@ -87,7 +87,7 @@ class AdmissionControl:
         self._reserving = ReservationQueue(
             self,
             ledger,
-            self._tallies,
+            self._counters,
             self._history,
             self._leases,
             refuse=self._turned_away,
@@ -153,8 +153,8 @@ class AdmissionControl:
         """
         await self._arrange(None, {registration.agent: registration}, add=True)
         await self._ledger.keep_agent(registration)
-        for tally in self._tallies:
-            tally.met.discard(registration.agent)
+        for counter in self._counters:
+            counter.met.discard(registration.agent)
 
     async def unregister(self, agent: str) -> None:
         """Unregister an agent, and end its running requests."""
@@ -175,22 +175,22 @@ class AdmissionControl:
             await self._arrange_locked(settings or self._settings, agents)
 
     async def _arrange_locked(self, settings: EgressSettings, agents: dict[str, AgentRegistration]) -> None:
-        def attach(tally: LimitCounter) -> None:
+        def attach(counter: LimitCounter) -> None:
             for leases in self._leases.values():
                 for lease in leases:
-                    if tally.counted_on in lease.way.draw.every_scope:
-                        lease.hold(tally)
+                    if counter.counted_on in lease.way.draw.every_scope:
+                        lease.hold(counter)
 
-        await self._tallies.arrange(self._lifts.lasting(settings), agents.values(), attach=attach)
+        await self._counters.arrange(self._lifts.lasting(settings), agents.values(), attach=attach)
         self._settings, self._agents = settings, agents
         self._lifts.watch()
-        for tally in self._tallies:
-            self._reach(tally)
+        for counter in self._counters:
+            self._reach(counter)
         self._reserving.rearrange()
 
-    def _reach(self, tally: LimitCounter) -> None:
-        if tally.reached:
-            self._crossings.reach(tally)
+    def _reach(self, counter: LimitCounter) -> None:
+        if counter.reached:
+            self._crossings.reach(counter)
 
     # --- Gatekeeper -------------------------------------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class AdmissionControl:
         cut = self._denials.closed(asked.agent)
         if cut is not None:
             raise self._refused(asked.agent, AdmissionRefused(cut.reason, scope=cut.scope))
-        way = self._tallies.ways.get((asked.agent, asked.provider, asked.account))
+        way = self._counters.ways.get((asked.agent, asked.provider, asked.account))
         if way is None:
             raise self._refused(
                 asked.agent,
@@ -217,15 +217,15 @@ class AdmissionControl:
         if cut is not None:
             return cut
         now = self._clock()
-        for way in self._tallies.ways_of(agent):
-            for tally in way.tallies:
-                if closes_routes(tally):
-                    standing = tally.standing(now)
-                    if tally.spent:
+        for way in self._counters.ways_of(agent):
+            for counter in way.counters:
+                if closes_routes(counter):
+                    standing = counter.standing(now)
+                    if counter.spent:
                         spent = RefuseRequest(
                             why="spent", standing=standing, agent=agent, need=0, retry_after_s=None, model=None
                         )
-                        return Cut(reason=spent.text, scope=tally.limit.scope)
+                        return Cut(reason=spent.text, scope=counter.limit.scope)
         return None
 
     def watch(self, agent: str, act: Callable[[Cut], None]) -> Callable[[], None]:
@@ -243,7 +243,7 @@ class AdmissionControl:
     def standing(self) -> dict[str, Any]:
         """Return the limits, their usage and the running requests, ready for JSON."""
         return overview(
-            tallies=self._tallies,
+            counters=self._counters,
             agents=self._agents,
             denials=self._denials,
             streams={name: len(leases) for name, leases in self._leases.items()},
@@ -263,9 +263,9 @@ class AdmissionControl:
         return self._denials.closed(agent)
 
     def _turned_away(self, asked: AdmissionRequest, way: AgentCounters, refusal: RefuseRequest) -> AdmissionRefused:
-        for tally in way.tallies:
-            if tally.spent:
-                self._crossings.reach(tally, asked.agent)
+        for counter in way.counters:
+            if counter.spent:
+                self._crossings.reach(counter, asked.agent)
         self._crossings.met_in_vain(way, refusal)
         return self._refused(
             asked.agent,
@@ -277,20 +277,20 @@ class AdmissionControl:
             ),
         )
 
-    def alone(self, lease: GateLease, tally: LimitCounter, share: Share) -> None:
+    def alone(self, lease: GateLease, counter: LimitCounter, share: Share) -> None:
         """Write an audit row: a request runs alone and may pass a limit by its input
         (budget.limits.request_admission)."""
         self._ledger.note(
             lease.agent,
             EXCESS,
-            cause=excess_text(tally.standing(self._clock()), share, lease.agent),
+            cause=excess_text(counter.standing(self._clock()), share, lease.agent),
             by="egress",
             result="admitted",
             detail={
-                "kind": tally.limit.kind,
-                "scope": tally.limit.scope,
-                "unit": tally.limit.unit,
-                "window": tally.limit.window,
+                "kind": counter.limit.kind,
+                "scope": counter.limit.scope,
+                "unit": counter.limit.unit,
+                "window": counter.limit.window,
                 "excess": share.excess,
                 "request": lease.id,
             },
@@ -306,11 +306,11 @@ class AdmissionControl:
         )
         model = table_rows.name(ending.model)
         nano = lease.price(model, tokens, now, ending.raw)
-        tallies = [hold.tally for hold in lease.holds]
+        counters = [hold.counter for hold in lease.holds]
         self._forget(lease)
-        for tally in tallies:
-            tally.roll(now)
-            tally.load(tokens, nano or 0, 1, self._tallies.weights)
+        for counter in counters:
+            counter.roll(now)
+            counter.load(tokens, nano or 0, 1, self._counters.weights)
         today = lease.way.today
         today.roll(now)
         today.add(tokens, nano or 0)
@@ -341,9 +341,9 @@ class AdmissionControl:
         )
         if ending.observations:
             self._ledger.observe(ending.observations)
-        for tally in tallies:
-            if tally.reached:
-                self._crossings.reach(tally, asked.agent)
+        for counter in counters:
+            if counter.reached:
+                self._crossings.reach(counter, asked.agent)
         self._reserving.advance()
         return written
 
@@ -352,9 +352,9 @@ class AdmissionControl:
         if observations:
             self._ledger.observe(observations)
 
-    def passed(self, lease: GateLease, tally: LimitCounter) -> None:
+    def passed(self, lease: GateLease, counter: LimitCounter) -> None:
         """Handle a limit that a lease's usage passed; called by the lease itself."""
-        self._crossings.reach(tally, lease.agent)
+        self._crossings.reach(counter, lease.agent)
 
     def told(self, lease: GateLease) -> None:
         """Keep the usage that a lease's stream has reported; called by the lease itself."""

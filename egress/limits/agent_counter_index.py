@@ -28,7 +28,7 @@ class AgentCounters:
     role: str
     who: tuple[Any, ...]
     """Its values for the ledger's columns."""
-    tallies: tuple[LimitCounter, ...]
+    counters: tuple[LimitCounter, ...]
     today: Spending
     """What the agent has used since the day began (UTC)."""
 
@@ -44,14 +44,14 @@ class CounterIndex:
     def __init__(self, ledger: UsageLedger, clock: Callable[[], float]) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._tallies: dict[tuple[Any, ...], LimitCounter] = {}
+        self._counters: dict[tuple[Any, ...], LimitCounter] = {}
         self._today: dict[str, Spending] = {}
         self.weights = Weights()
         self.ways: dict[tuple[str, str, str], AgentCounters] = {}
         """By agent, provider and account."""
 
     def __iter__(self) -> Iterator[LimitCounter]:
-        return iter(list(self._tallies.values()))
+        return iter(list(self._counters.values()))
 
     def ways_of(self, agent: str) -> list[AgentCounters]:
         """Return the counters of one agent, for each of its accounts."""
@@ -82,7 +82,7 @@ class CounterIndex:
         now = self._clock()
         weights = weights_of(settings)
         common = [limit_of(limit) for limit in settings.limits]
-        tallies: dict[tuple[Any, ...], LimitCounter] = {}
+        counters: dict[tuple[Any, ...], LimitCounter] = {}
         limits: dict[tuple[Any, ...], Limit] = {}
         paces = _paces(settings)
         alone = [limit for limit in map(_alone, settings.paces) if limit is not None]
@@ -101,35 +101,35 @@ class CounterIndex:
                     continue
                 keys.append(name)
                 limits.setdefault(name, limit)
-                if name not in tallies:
-                    tally = self._tallies.get(name)
-                    if tally is None:
-                        tally = LimitCounter(limit, counted, now)
-                        new.append(tally)
-                    tallies[name] = tally
+                if name not in counters:
+                    counter = self._counters.get(name)
+                    if counter is None:
+                        counter = LimitCounter(limit, counted, now)
+                        new.append(counter)
+                    counters[name] = counter
             planned[draw.agent, draw.provider, draw.account] = (agent, draw, keys)
         today = {agent.agent: self._today.get(agent.agent) for agent, _, _ in planned.values()}
         fresh = {name: Spending("day", now) for name, spending in today.items() if spending is None}
-        for tally in new:
-            attach(tally)
-        self._tallies.update({tally.key: tally for tally in new})
+        for counter in new:
+            attach(counter)
+        self._counters.update({counter.key: counter for counter in new})
         self._today.update(fresh)
         try:
             await self._load(new, fresh, weights)
         except BaseException:
-            for tally in new:
-                self._tallies.pop(tally.key, None)
+            for counter in new:
+                self._counters.pop(counter.key, None)
             for agent_name in fresh:
                 self._today.pop(agent_name, None)
             raise
         if weights != self.weights:
             self.weights = weights
-            for tally in tallies.values():
-                tally.weigh_anew(weights)
+            for counter in counters.values():
+                counter.weigh_anew(weights)
         for name, limit in limits.items():
-            tallies[name].replace(limit, now)
-            tallies[name].pace = paces.get((tallies[name].counted_on, limit.unit, limit.window))
-        self._tallies = tallies
+            counters[name].replace(limit, now)
+            counters[name].pace = paces.get((counters[name].counted_on, limit.unit, limit.window))
+        self._counters = counters
         self._today = {agent.agent: self._today[agent.agent] for agent, _, _ in planned.values()}
         self.ways = {
             name: AgentCounters(
@@ -144,19 +144,19 @@ class CounterIndex:
                     agent.profile,
                     ",".join(draw.profiles),
                 ),
-                tallies=tuple(tallies[each] for each in keys),
+                counters=tuple(counters[each] for each in keys),
                 today=self._today[agent.agent],
             )
             for name, (agent, draw, keys) in planned.items()
         }
 
     async def _load(self, new: list[LimitCounter], fresh: dict[str, Spending], weights: Weights) -> None:
-        starts = {tally.spending.start for tally in new} | {spending.start for spending in fresh.values()}
+        starts = {counter.spending.start for counter in new} | {spending.start for spending in fresh.values()}
         if not starts:
             return
         waiting: dict[tuple[float, str], list[LimitCounter]] = {}
-        for tally in new:
-            waiting.setdefault((tally.spending.start, tally.counted_on), []).append(tally)
+        for counter in new:
+            waiting.setdefault((counter.spending.start, counter.counted_on), []).append(counter)
         days = {(spending.start, name): spending for name, spending in fresh.items()}
         for start, used in (await self._ledger.used_since(sorted(starts))).items():
             for each in used:
@@ -168,9 +168,9 @@ class CounterIndex:
                     account=each.account,
                 )
                 for scope in of_role(each.role, each.account) if each.role else draw.every_scope:
-                    for tally in waiting.get((start, scope), ()):
-                        if tally.spending.start == start:
-                            tally.load(each.tokens, each.nano_usd, each.requests, weights)
+                    for counter in waiting.get((start, scope), ()):
+                        if counter.spending.start == start:
+                            counter.load(each.tokens, each.nano_usd, each.requests, weights)
                 day = days.get((start, each.agent))
                 if day is not None and day.start == start:
                     day.add(each.tokens, each.nano_usd, each.requests)

@@ -202,32 +202,32 @@ class CounterHold:
     """What one running request holds on one counter, in counted parts.
 
     Args:
-        tally: the counter.
+        counter: the counter.
         held: its worst case, or the whole remaining amount if it runs alone.
         reading: what its input counts for until the provider reports it.
         likely: what it will probably use.
         grace: how far it may exceed the limit.
     """
 
-    __slots__ = ("grace", "held", "likely", "reading", "so_far", "tally")
+    __slots__ = ("counter", "grace", "held", "likely", "reading", "so_far")
 
-    def __init__(self, tally: LimitCounter, held: int, *, reading: int, likely: int, grace: int = 0) -> None:
-        self.tally = tally
+    def __init__(self, counter: LimitCounter, held: int, *, reading: int, likely: int, grace: int = 0) -> None:
+        self.counter = counter
         self.held = held
         self.reading = reading
         self.likely = likely
         self.grace = grace
         self.so_far = 0
-        tally.held += held
-        tally.likely += likely
-        tally.grace += grace
-        tally.open += 1
+        counter.held += held
+        counter.likely += likely
+        counter.grace += grace
+        counter.open += 1
 
     def lower(self, held: int) -> bool:
         """Hold at most this amount, because the provider reported it; return whether that is less than before."""
         if held >= self.held:
             return False
-        self.tally.held -= self.held - held
+        self.counter.held -= self.held - held
         self.held = held
         return True
 
@@ -236,23 +236,23 @@ class CounterHold:
 
         The amount can decrease if the provider reports a smaller input than was assumed.
         """
-        tally = self.tally
-        tally.streaming += so_far - self.so_far
+        counter = self.counter
+        counter.streaming += so_far - self.so_far
         self.so_far = so_far
         if so_far > self.held:
-            tally.held += so_far - self.held
+            counter.held += so_far - self.held
             self.held = so_far
         if so_far > self.likely:
-            tally.likely += so_far - self.likely
+            counter.likely += so_far - self.likely
             self.likely = so_far
-        return tally.reached
+        return counter.reached
 
     def release(self) -> None:
         """Release the whole hold."""
-        tally = self.tally
-        tally.held -= self.held
-        tally.likely -= self.likely
-        tally.grace -= self.grace
-        tally.streaming -= self.so_far
-        tally.open -= 1
+        counter = self.counter
+        counter.held -= self.held
+        counter.likely -= self.likely
+        counter.grace -= self.grace
+        counter.streaming -= self.so_far
+        counter.open -= 1
         self.held = self.likely = self.grace = self.so_far = 0

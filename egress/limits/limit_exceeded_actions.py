@@ -47,27 +47,30 @@ class LimitExceededActions:
         self._enforce = enforce
         self._clock = clock
 
-    def reach(self, tally: LimitCounter, agent: str | None = None) -> None:
+    def reach(self, counter: LimitCounter, agent: str | None = None) -> None:
         """End all requests that draw on a limit, and apply its policy once to each agent involved."""
-        tally.roll(now := self._clock())
-        if not tally.reached:
+        counter.roll(now := self._clock())
+        if not counter.reached:
             return
         ended = [
-            lease for leases in self._leases.values() for lease in leases if lease.cut is None and lease.draws_on(tally)
+            lease
+            for leases in self._leases.values()
+            for lease in leases
+            if lease.cut is None and lease.draws_on(counter)
         ]
         involved = {lease.agent for lease in ended} | ({agent} if agent is not None else set())
         if not involved:
             return
         # An allowance counts a single agent, so it is the only one involved.
-        about = min(involved) if tally.limit.kind == "allowance" else EVERYBODY
-        standing = tally.standing(now)
-        reason = cut_text(standing, -(-tally.streaming // fine(tally.limit)), about, midway=bool(ended))
-        cut = Cut(reason=reason, scope=tally.limit.scope)
+        about = min(involved) if counter.limit.kind == "allowance" else EVERYBODY
+        standing = counter.standing(now)
+        reason = cut_text(standing, -(-counter.streaming // fine(counter.limit)), about, midway=bool(ended))
+        cut = Cut(reason=reason, scope=counter.limit.scope)
         count = sum(lease.end(cut) for lease in ended)
-        new = involved - tally.met
-        tally.met |= new
-        if not tally.crossed:
-            tally.crossed = True
+        new = involved - counter.met
+        counter.met |= new
+        if not counter.crossed:
+            counter.crossed = True
             self._ledger.note(
                 about,
                 "limit",
@@ -76,19 +79,21 @@ class LimitExceededActions:
                 result=f"{count} streams ended",
                 detail={
                     **_detail("spent", standing, standing.ends_at),
-                    "kind": tally.limit.kind,
-                    "limit": tally.limit.amount,
-                    "used": -(-(tally.used + tally.streaming) // fine(tally.limit)),
-                    "policy": tally.limit.policy,
+                    "kind": counter.limit.kind,
+                    "limit": counter.limit.amount,
+                    "used": -(-(counter.used + counter.streaming) // fine(counter.limit)),
+                    "policy": counter.limit.policy,
                     "agents": sorted(involved),
                 },
             )
-            if closes_routes(tally):
-                for name in {way.draw.agent for way in self._ways() if tally in way.tallies}:
+            if closes_routes(counter):
+                for name in {way.draw.agent for way in self._ways() if counter in way.counters}:
                     self._close(name, cut)
-        if tally.limit.policy != "cutoff":
+        if counter.limit.policy != "cutoff":
             for name in sorted(new):
-                self._enforce(name, tally.limit.policy, reason, "egress", _detail("spent", standing, standing.ends_at))
+                self._enforce(
+                    name, counter.limit.policy, reason, "egress", _detail("spent", standing, standing.ends_at)
+                )
 
     def met_in_vain(self, way: AgentCounters, refusal: RefuseRequest) -> None:
         """Freeze an agent that asks for more than is left, if that is the limit's policy.
@@ -98,9 +103,9 @@ class LimitExceededActions:
         """
         if refusal.why != "too_big" or refusal.retry_after_s is not None or refusal.standing.limit.policy != "freeze":
             return
-        for tally in way.tallies:
-            if tally.limit is refusal.standing.limit and refusal.agent not in tally.met:
-                tally.met.add(refusal.agent)
+        for counter in way.counters:
+            if counter.limit is refusal.standing.limit and refusal.agent not in counter.met:
+                counter.met.add(refusal.agent)
                 self._enforce(refusal.agent, "freeze", refusal.text, "egress", detail_of(refusal))
 
 
@@ -114,6 +119,6 @@ def _detail(why: Why, standing: LimitState, opens_at: float | None) -> dict[str,
     return {"scope": limit.scope, "why": why, "unit": limit.unit, "window": limit.window, "opens_at": opens_at}
 
 
-def closes_routes(tally: LimitCounter) -> bool:
+def closes_routes(counter: LimitCounter) -> bool:
     """Return whether this limit closes all of an agent's routes, not only the requests that draw on it."""
-    return Scope.parse(tally.limit.scope).sort not in ("provider", "account")
+    return Scope.parse(counter.limit.scope).sort not in ("provider", "account")

@@ -42,7 +42,7 @@ class Gate(Protocol):
 
     def settle(self, lease: GateLease, ending: Ending) -> asyncio.Future[int]: ...
 
-    def passed(self, lease: GateLease, tally: LimitCounter) -> None: ...
+    def passed(self, lease: GateLease, counter: LimitCounter) -> None: ...
 
     def told(self, lease: GateLease) -> None: ...
 
@@ -131,24 +131,24 @@ class GateLease:
     def holds(self) -> list[CounterHold]:
         return self._weighed + self._money
 
-    def hold(self, tally: LimitCounter, share: Share | None = None) -> None:
+    def hold(self, counter: LimitCounter, share: Share | None = None) -> None:
         """Hold its share on a counter, and count there from now on.
 
         Its input counts from the start: once the request has left, the provider bills it.
 
         Args:
-            tally: a counter that it draws on.
+            counter: a counter that it draws on.
             share: the share from the admission decision; None: the limit is new, and the worst case is held.
         """
-        per = fine(tally.limit)
-        weighed = tally.limit.unit == "tokens"
+        per = fine(counter.limit)
+        weighed = counter.limit.unit == "tokens"
         if share is None:
             reading = self._reading(weighed)
-            hold = CounterHold(tally, reading + self._writing(weighed), reading=reading, likely=0)
+            hold = CounterHold(counter, reading + self._writing(weighed), reading=reading, likely=0)
         else:
             expected = self._expected(weighed)
             hold = CounterHold(
-                tally,
+                counter,
                 share.held * per,
                 reading=share.reading * per,
                 likely=min(share.held * per, expected),
@@ -211,8 +211,8 @@ class GateLease:
             less += [hold.lower(told + self._writing(False)) for hold in self._money]
         return any(less)
 
-    def draws_on(self, tally: LimitCounter) -> bool:
-        return any(hold.tally is tally for hold in self.holds)
+    def draws_on(self, counter: LimitCounter) -> bool:
+        return any(hold.counter is counter for hold in self.holds)
 
     def let_go(self) -> None:
         """Release all its holds."""
@@ -249,7 +249,7 @@ class GateLease:
             used = self._worth(weighed) if holds else 0
             for hold in holds:
                 if hold.count(used if read else used + hold.reading):
-                    self._gate.passed(self, hold.tally)
+                    self._gate.passed(self, hold.counter)
         if less:
             self._gate.freed()
 

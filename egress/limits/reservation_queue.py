@@ -46,7 +46,7 @@ class LeaseOwner(Gate, Protocol):
 
     def closed(self, agent: str) -> Cut | None: ...
 
-    def alone(self, lease: GateLease, tally: LimitCounter, share: Share) -> None: ...
+    def alone(self, lease: GateLease, counter: LimitCounter, share: Share) -> None: ...
 
     def give_back(self, lease: GateLease) -> None: ...
 
@@ -69,7 +69,7 @@ class ReservationQueue:
     Args:
         gate: the owner of the leases.
         ledger: assigns numbers and ids to reservations.
-        tallies: the counters of the limits.
+        counters: the counters of the limits.
         history: the usage of past requests.
         leases: the running requests, by agent.
         refuse: writes a refusal to the audit, and returns the error.
@@ -82,7 +82,7 @@ class ReservationQueue:
         self,
         gate: LeaseOwner,
         ledger: UsageLedger,
-        tallies: CounterIndex,
+        counters: CounterIndex,
         history: History,
         leases: dict[str, set[GateLease]],
         *,
@@ -93,7 +93,7 @@ class ReservationQueue:
     ) -> None:
         self._gate = gate
         self._ledger = ledger
-        self._tallies = tallies
+        self._counters = counters
         self._history = history
         self._leases = leases
         self._refuse = refuse
@@ -117,7 +117,7 @@ class ReservationQueue:
             AdmissionRefused: it cannot fit, or has waited too long.
         """
         need = self._need(asked)
-        waits = bool(self._line) and self._line.is_claimed([tally.key for tally in way.tallies])
+        waits = bool(self._line) and self._line.is_claimed([counter.key for counter in way.counters])
         if not waits:
             decision = self._decide(asked, way, need)
             if isinstance(decision, Admit):
@@ -149,7 +149,7 @@ class ReservationQueue:
         """Update the waiting requests after a change of limits."""
         for place in self._line:
             way = self._way(place.what.asked)
-            place.draws = frozenset(tally.key for tally in way.tallies) if way is not None else frozenset()
+            place.draws = frozenset(counter.key for counter in way.counters) if way is not None else frozenset()
             place.claims &= place.draws
         self.advance()
 
@@ -173,7 +173,7 @@ class ReservationQueue:
     async def _wait(self, asked: AdmissionRequest, way: AgentCounters, need: Need) -> GateLease:
         loop = asyncio.get_running_loop()
         entry = _Entry(asked, need, loop.create_future())
-        entry.place = self._line.enter(entry, [tally.key for tally in way.tallies])
+        entry.place = self._line.enter(entry, [counter.key for counter in way.counters])
         measuring: asyncio.Task[None] | None = None
         if need.counting:
             measuring = loop.create_task(self._measure(entry, asked), name="measuring an input")
@@ -249,10 +249,10 @@ class ReservationQueue:
             entry.lease.set_exception(error)
             return None
         entry.why = decision.refusal
-        on = [way.tallies[place] for place in decision.on]
+        on = [way.counters[place] for place in decision.on]
         return Stays(
-            on=frozenset(tally.key for tally in on),
-            own=frozenset(tally.key for tally in on if tally.limit.kind == "allowance"),
+            on=frozenset(counter.key for counter in on),
+            own=frozenset(counter.key for counter in on if counter.limit.kind == "allowance"),
         )
 
     def _fail(self, entry: _Entry, refused: AdmissionRefused) -> None:
@@ -264,7 +264,7 @@ class ReservationQueue:
     # --- deciding -----------------------------------------------------------------------------------------------------
 
     def _way(self, asked: AdmissionRequest) -> AgentCounters | None:
-        return self._tallies.ways.get((asked.agent, asked.provider, asked.account))
+        return self._counters.ways.get((asked.agent, asked.provider, asked.account))
 
     def _need(self, asked: AdmissionRequest) -> Need:
         contents, model = asked.contents, table_rows.name(asked.model)
@@ -313,9 +313,9 @@ class ReservationQueue:
             return known[input_tokens]
 
         return decide(
-            [tally.standing(now) for tally in way.tallies],
+            [counter.standing(now) for counter in way.counters],
             need,
-            weights=self._tallies.weights,
+            weights=self._counters.weights,
             rates=rates_of,
             now=now,
             agent=asked.agent,
@@ -328,8 +328,8 @@ class ReservationQueue:
         cost = rates(asked.provider, model, now, input_tokens=bound.input)
         nano = None if cost is None else dearest_input(cost, bound.input) + cost.price(Tokens(output=bound.output))
         near = any(
-            share.how != "sure" or tally.left < NEAR * share.held
-            for tally, share in zip(way.tallies, decision.shares, strict=True)
+            share.how != "sure" or counter.left < NEAR * share.held
+            for counter, share in zip(way.counters, decision.shares, strict=True)
         )
         number, id_ = self._ledger.next_number()
         lease = GateLease(
@@ -363,14 +363,14 @@ class ReservationQueue:
             ),
             bound=bound,
             rates=cost,
-            weights=self._tallies.weights,
+            weights=self._counters.weights,
             max_tokens=decision.max_tokens,
             near=near,
             began=self._monotonic(),
         )
-        for tally, share in zip(way.tallies, decision.shares, strict=True):
-            lease.hold(tally, share)
+        for counter, share in zip(way.counters, decision.shares, strict=True):
+            lease.hold(counter, share)
             if share.excess:
-                self._gate.alone(lease, tally, share)
+                self._gate.alone(lease, counter, share)
         self._leases.setdefault(asked.agent, set()).add(lease)
         return lease

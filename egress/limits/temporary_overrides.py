@@ -17,19 +17,19 @@ class TemporaryOverrides:
     """The temporary lifts of one egress.
 
     Args:
-        tallies: the current counters.
+        counters: the current counters.
         lowered: called with each counter whose lift has ended.
         clock: seconds since the epoch.
     """
 
     def __init__(
         self,
-        tallies: Iterable[LimitCounter],
+        counters: Iterable[LimitCounter],
         *,
         lowered: Callable[[LimitCounter], None],
         clock: Callable[[], float],
     ) -> None:
-        self._tallies = tallies
+        self._counters = counters
         self._lowered = lowered
         self._clock = clock
         self._ends: dict[float, float] = {}
@@ -50,7 +50,7 @@ class TemporaryOverrides:
     def watch(self) -> None:
         """Schedule the end of the current lifts, which also applies to running responses."""
         self.close()
-        ends = [self._end(until) for tally in self._tallies for until in tally.lifted_until]
+        ends = [self._end(until) for counter in self._counters for until in counter.lifted_until]
         if ends:
             self._timer = asyncio.get_running_loop().call_at(min(ends), self._lower)
 
@@ -69,10 +69,10 @@ class TemporaryOverrides:
         def is_over(until: float) -> bool:
             return self._end(until) <= ticks
 
-        for tally in self._tallies:
-            if any(map(is_over, tally.lifted_until)):
-                tally.lower(is_over)
-                self._lowered(tally)
+        for counter in self._counters:
+            if any(map(is_over, counter.lifted_until)):
+                counter.lower(is_over)
+                self._lowered(counter)
         self.watch()
 
 

@@ -16,7 +16,7 @@ from egress.settings import AgentRegistration
 
 def overview(
     *,
-    tallies: CounterIndex,
+    counters: CounterIndex,
     agents: Mapping[str, AgentRegistration],
     denials: Blocklist,
     streams: Mapping[str, int],
@@ -30,22 +30,24 @@ def overview(
     ``agents``, ``governing`` lists the indexes in ``limits`` of those that apply to the agent. ``paces`` are the
     windows that have only a pace, because their providers enforce the limit.
     """
-    bounding = [tally for tally in tallies if tally.limit.bounds]
-    places = {id(tally): place for place, tally in enumerate(bounding)}
+    bounding = [counter for counter in counters if counter.limit.bounds]
+    places = {id(counter): place for place, counter in enumerate(bounding)}
     owners = {
-        id(tally): way.draw.agent
-        for way in tallies.ways.values()
-        for tally in way.tallies
-        if tally.limit.kind == "allowance"
+        id(counter): way.draw.agent
+        for way in counters.ways.values()
+        for counter in way.counters
+        if counter.limit.kind == "allowance"
     }
     denied = {denial.agent: denial._asdict() for denial in denials}
     told = {}
     for name in agents:
-        ways = tallies.ways_of(name)
+        ways = counters.ways_of(name)
         today = ways[0].today if ways else None
         if today is not None:
             today.roll(now)
-        governing = dict.fromkeys(places[id(tally)] for way in ways for tally in way.tallies if tally.limit.bounds)
+        governing = dict.fromkeys(
+            places[id(counter)] for way in ways for counter in way.counters if counter.limit.bounds
+        )
         told[name] = {
             "governing": list(governing),
             "streams": streams.get(name, 0),
@@ -55,8 +57,8 @@ def overview(
             "denied": denied.get(name),
         }
     return {
-        "limits": [limit_row(tally, owners.get(id(tally)), now) for tally in bounding],
-        "paces": [_pace(tally, now) for tally in tallies if not tally.limit.bounds],
+        "limits": [limit_row(counter, owners.get(id(counter)), now) for counter in bounding],
+        "paces": [_pace(counter, now) for counter in counters if not counter.limit.bounds],
         "agents": told,
         "denials": list(denied.values()),
         "estop": denials.stopped,
@@ -65,10 +67,10 @@ def overview(
     }
 
 
-def limit_row(tally: LimitCounter, agent: str | None, now: float) -> dict[str, Any]:
+def limit_row(counter: LimitCounter, agent: str | None, now: float) -> dict[str, Any]:
     """Return one limit as `overview` has it."""
-    standing = tally.standing(now)
-    limit = tally.limit
+    standing = counter.standing(now)
+    limit = counter.limit
 
     def shown(amount: int) -> int | float:
         return amount / NANO_USD if limit.unit == "usd" else amount
@@ -77,35 +79,35 @@ def limit_row(tally: LimitCounter, agent: str | None, now: float) -> dict[str, A
         "agent": agent,
         "kind": limit.kind,
         "scope": limit.scope,
-        "counted_on": tally.counted_on,
+        "counted_on": counter.counted_on,
         "account": limit.account,
         "unit": limit.unit,
         "limit": shown(limit.amount),
         "used": shown(standing.used),
         "reserved": shown(standing.reserved),
-        "streaming": shown(-(-tally.streaming // fine(limit))),
+        "streaming": shown(-(-counter.streaming // fine(limit))),
         "remaining": shown(max(0, standing.left)),
         "window": limit.window,
-        "paced": _paced(tally, now),
-        "lift": shown(tally.limit.amount - tally.written.amount),
-        "window_start": tally.spending.start if limit.window else None,
+        "paced": _paced(counter, now),
+        "lift": shown(counter.limit.amount - counter.written.amount),
+        "window_start": counter.spending.start if limit.window else None,
         "reset_at": standing.ends_at,
         "policy": limit.policy,
-        "state": "spent" if tally.spent else "open",
+        "state": "spent" if counter.spent else "open",
     }
 
 
-def _pace(tally: LimitCounter, now: float) -> dict[str, Any]:
+def _pace(counter: LimitCounter, now: float) -> dict[str, Any]:
     return {
-        "counted_on": tally.counted_on,
-        "window": tally.limit.window,
-        "used": tally.standing(now).used,
-        "paced": _paced(tally, now),
-        "reset_at": tally.spending.ends_at,
+        "counted_on": counter.counted_on,
+        "window": counter.limit.window,
+        "used": counter.standing(now).used,
+        "paced": _paced(counter, now),
+        "reset_at": counter.spending.ends_at,
     }
 
 
-def _paced(tally: LimitCounter, now: float) -> float | None:
+def _paced(counter: LimitCounter, now: float) -> float | None:
     """Return what the pace allows now, in the displayed unit; None: all of it."""
-    paced = None if tally.pace is None else tally.pace.at(now)
-    return None if paced is None else paced / (NANO_USD if tally.limit.unit == "usd" else 1)
+    paced = None if counter.pace is None else counter.pace.at(now)
+    return None if paced is None else paced / (NANO_USD if counter.limit.unit == "usd" else 1)

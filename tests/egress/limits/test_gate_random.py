@@ -58,10 +58,10 @@ class Crowd:
         limits = {(each.kind, each.scope, each.unit, each.window) for each in self.home.gate.settings.limits}
         for lease in self.live:
             # Of a limit that went and came again, the latest counter counts.
-            for tally in {hold.tally.key: hold.tally for hold in lease.holds}.values():
-                limit = tally.limit
-                if tally.reached and (limit.kind, limit.scope, limit.unit, limit.window) in limits:
-                    assert lease.cut, tally.key
+            for counter in {hold.counter.key: hold.counter for hold in lease.holds}.values():
+                limit = counter.limit
+                if counter.reached and (limit.kind, limit.scope, limit.unit, limit.window) in limits:
+                    assert lease.cut, counter.key
 
     async def ask(self) -> None:
         dice, gate = self.dice, self.home.gate
