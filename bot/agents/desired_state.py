@@ -47,7 +47,7 @@ class LaunchRequest:
     room: str
     alias: str | None = None
     """The name that chat shows beside the agent's own."""
-    loose: bool = False
+    unsandboxed: bool = False
     """Whether the agent runs without a sandbox."""
     topic: str | None = None
     """What the topic is called that the agent works on; None for an agent of the roster."""
@@ -123,7 +123,7 @@ class DesiredStates:
             others = onboarding_prompt.fleet(await agents.every(tx), but=request.name)
             await peer_messages.tell(tx, request.name, others, now)
         if request.thread_key is None:
-            await self._open_thread(tx, fresh, request.alias, loose=request.loose)
+            await self._open_thread(tx, fresh, request.alias, unsandboxed=request.unsandboxed)
         else:
             await self.journal_effects.titles.show(tx, request.name)
         if request.task:
@@ -151,9 +151,11 @@ class DesiredStates:
         if is_person(by) or await last_results.get(tx, name) is None:
             await last_results.note(tx, name, "launch", self.clock())
 
-    async def _open_thread(self, tx: AsyncConnection, row: AgentRow, alias: str | None, *, loose: bool) -> None:
+    async def _open_thread(self, tx: AsyncConnection, row: AgentRow, alias: str | None, *, unsandboxed: bool) -> None:
         model = f", {markdown.code(row.model)}" if row.model else ""
-        warning = " It runs **without a sandbox**, as you: it could give Muster orders in your name." if loose else ""
+        warning = (
+            " It runs **without a sandbox**, as you: it could give Muster orders in your name." if unsandboxed else ""
+        )
         name = f"**{alias}** ({row.name})" if alias is not None else f"**{row.name}**"
         text = f"{name} · {row.role} · {row.runtime}{model} · {markdown.code(row.workspace)}.{warning}"
         opener = OpenThread(

@@ -241,7 +241,7 @@ def request_of(plan: LaunchPlan, *, by: str, connector: str, room: str, task: st
         connector=connector,
         room=room,
         alias=plan.alias,
-        loose=plan.kind == "none",
+        unsandboxed=plan.kind == "none",
     )
 
 

@@ -37,7 +37,7 @@ _OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class PermissionRequests:
-    voice: AgentChannel
+    channel: AgentChannel
 
     async def ask(self, tx: AsyncConnection, row: AgentRow, ask: AskPermission) -> None:
         """Ask operators for a runtime's permission, in the place where its message is answered."""
@@ -69,19 +69,19 @@ class PermissionRequests:
         await approvals.add(tx, approval)
         message = await agent_messages.get(tx, ask.message) if ask.message is not None else None
         details = [each.detail for each in (approval, *others)]
-        hidden = any(self.voice.redaction(detail) != detail for detail in details)
-        until = self.voice.time_of_day(approval.expires_at)
-        page = None if self.voice.dashboard is None else f"{self.voice.dashboard}/waiting/{approval.id}"
+        hidden = any(self.channel.redaction(detail) != detail for detail in details)
+        until = self.channel.time_of_day(approval.expires_at)
+        page = None if self.channel.dashboard is None else f"{self.channel.dashboard}/waiting/{approval.id}"
 
         def text(marks: bool) -> str:
             return question(
-                approval, self.voice.redaction, until=until, marks=marks, hidden=hidden, others=others, page=page
+                approval, self.channel.redaction, until=until, marks=marks, hidden=hidden, others=others, page=page
             )
 
         answers = [(choice.name, choice.button) for choice in choices_of(approval)]
-        place, also = self.voice.place_of(row, message), self.voice.asker(row, message)
-        await self.voice.ask(tx, approval.outbox_key, text, place, answers, also=also)
-        await self.voice.titles.show(tx, row.name)
+        place, also = self.channel.place_of(row, message), self.channel.asker(row, message)
+        await self.channel.ask(tx, approval.outbox_key, text, place, answers, also=also)
+        await self.channel.titles.show(tx, row.name)
 
     async def _others(self, tx: AsyncConnection, approval: Approval) -> list[Approval]:
         """Return the other requests of the agent that wait, if all of them can be shown whole in one message."""
@@ -135,15 +135,15 @@ class PermissionRequests:
             action=f"permission of {row.name}",
             arguments={
                 "rule": answered.rule,
-                "title": self.voice.redaction(answered.title),
-                "detail": self.voice.redaction(answered.detail),
+                "title": self.channel.redaction(answered.title),
+                "detail": self.channel.redaction(answered.detail),
             },
             outcome="answered",
-            detail=self.voice.redaction(f"{word} by rule {answered.rule}: {answered.why}"),
+            detail=self.channel.redaction(f"{word} by rule {answered.rule}: {answered.why}"),
         )
 
     def _called(self, identity: str) -> str:
-        name = self.voice.bridge.people.get(identity)
+        name = self.channel.bridge.people.get(identity)
         return identity if name is None else f"{name} ({identity})"
 
     async def granted(self, tx: AsyncConnection, row: AgentRow, key: str, granted: GrantAdded, at: float) -> None:
@@ -164,19 +164,19 @@ class PermissionRequests:
     async def too_late(self, tx: AsyncConnection, row: AgentRow, approval: Approval, reason: str) -> None:
         """Report that the agent host did not accept the answer in time."""
         by = str((approval.answer or {}).get("by", ""))
-        place = self.voice.thread(row)
+        place = self.channel.thread(row)
         text = f"{markdown.one_line(by) or 'The answer'}: too late for request `{approval.id}`: {reason}"
-        await self.voice.speak(tx, f"{approval.outbox_key}/late", text, place)
+        await self.channel.speak(tx, f"{approval.outbox_key}/late", text, place)
         await approvals.change(tx, approval.id, only=["answering"], state="expired", outcome=reason)
 
     async def close(
         self, tx: AsyncConnection, row: AgentRow, approval: Approval, state: str, outcome: str, at: float
     ) -> None:
         """Record how a request ended, and show it in the message that asked."""
-        now = self.voice.clock()
+        now = self.channel.clock()
         open_states = ["pending", "answering", "answered"]
         await approvals.change(
-            tx, approval.id, only=open_states, state=state, outcome=self.voice.redaction(outcome), answered_at=at
+            tx, approval.id, only=open_states, state=state, outcome=self.channel.redaction(outcome), answered_at=at
         )
         answer = approval.answer or {}
         by = str(answer.get("by") or "muster")
@@ -187,25 +187,25 @@ class PermissionRequests:
             identity=by,
             through=answer.get("through"),
             door="approval",
-            connector=self.voice.bridge.connector_of(by) or row.connector,
+            connector=self.channel.bridge.connector_of(by) or row.connector,
             conversation=None,
             action=f"permission of {row.name}",
             arguments={
                 "id": approval.id,
-                "title": self.voice.redaction(approval.title),
-                "detail": self.voice.redaction(approval.detail),
+                "title": self.channel.redaction(approval.title),
+                "detail": self.channel.redaction(approval.detail),
             },
             outcome=state,
-            detail=self.voice.redaction(outcome),
+            detail=self.channel.redaction(outcome),
         )
         mark = "☑️" if state == "answered" else "⌛"
-        gist = markdown.gist(approval.title, self.voice.redaction, 200)
+        gist = markdown.gist(approval.title, self.channel.redaction, 200)
         text = f"{mark} {outcome}: {markdown.code(gist)}"
         if gist != approval.detail:
             # The title may say very little: pi's requests have only the tool's name.
             text += f"\n\n{markdown.code_block(approval.detail)}"
-        await self.voice.over(tx, approval.outbox_key, text)
-        await self.voice.titles.show(tx, row.name)
+        await self.channel.over(tx, approval.outbox_key, text)
+        await self.channel.titles.show(tx, row.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from database.queries.chat.thread_owners import Owner
 from database.queries.tasks import Task
 
 
-async def addressee(inbound: Inbound, store: Store, utterances: OwnMessages) -> tuple[AgentRow, str | None]:
+async def addressee(inbound: Inbound, store: Store, own_messages: OwnMessages) -> tuple[AgentRow, str | None]:
     """Return the agent that a message goes to, and the conversation for its answer (None: the agent's own thread).
 
     A thread belongs to its agent permanently: after a launch in another room, the agent still answers in its old
@@ -35,7 +35,7 @@ async def addressee(inbound: Inbound, store: Store, utterances: OwnMessages) -> 
     """
     opener = None
     if inbound.parent is not None:
-        opener = await utterances.find(
+        opener = await own_messages.find(
             inbound.connector,
             (OPENER, ANSWER),
             lambda tx: outbox.by_conversation(tx, inbound.connector, inbound.conversation),

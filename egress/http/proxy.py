@@ -75,7 +75,7 @@ class Proxy:
         self.credentials = credentials or Credentials()
         self._accounts: Mapping[str, AccountSettings] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._passages: set[MeteredExchange] = set()
+        self._exchanges: set[MeteredExchange] = set()
         self._stopping = False
         self._idle = asyncio.Event()
         self.take(settings)
@@ -91,7 +91,7 @@ class Proxy:
     @property
     def streams(self) -> int:
         """The number of running metered requests."""
-        return len(self._passages)
+        return len(self._exchanges)
 
     async def close(self, grace_s: float = 0.0) -> None:
         """Refuse new requests, wait `grace_s` seconds for running ones, cut the rest, and settle all.
@@ -100,14 +100,14 @@ class Proxy:
         reservation.
         """
         self._stopping = True
-        if self._passages:
+        if self._exchanges:
             await self._idle_within(grace_s)
-        for passage in list(self._passages):
-            if passage.left:
-                passage.give_up()
+        for exchange in list(self._exchanges):
+            if exchange.left:
+                exchange.give_up()
                 continue
-            passage.cut(Cut(reason="The egress is being stopped. Try again when it is back."), status=503)
-        if self._passages:
+            exchange.cut(Cut(reason="The egress is being stopped. Try again when it is back."), status=503)
+        if self._exchanges:
             await self._idle_within(_SETTLE_S)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_SETTLE_S)
@@ -325,7 +325,7 @@ class Proxy:
             and wanted.assembles
             and document_assembly.knows_betas(request.headers.getall("anthropic-beta", ()))
         )
-        passage = MeteredExchange(
+        exchange = MeteredExchange(
             lease=lease,
             answer=answer,
             account=account.name,
@@ -344,17 +344,17 @@ class Proxy:
             await self._rewrite(line, body, wanted, lease.max_tokens, as_stream=assemble)
             return await self._upstream.send(request.method, _url(account, target), outgoing, body)
 
-        self._passages.add(passage)
+        self._exchanges.add(exchange)
         self._tasks.add(_this_task())
         if not wanted.stream:
             # The request continues after its client leaves, and still counts as one of the agent's.
-            request.protocol.stay(passage.leave)
+            request.protocol.stay(exchange.leave)
         try:
-            status = await passage.run(send)
+            status = await exchange.run(send)
         finally:
             self._tasks.discard(_this_task())
-            self._passages.discard(passage)
-            if not self._passages:
+            self._exchanges.discard(exchange)
+            if not self._exchanges:
                 self._idle.set()
         if status == 401 and account.credential is not None:
             self.credentials.forget(account.credential)

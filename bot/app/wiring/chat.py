@@ -36,14 +36,14 @@ async def make(
         broken: the failures of configured connectors that could not be created.
         overlap: the connectors that may receive the same messages.
     """
-    utterances = OwnMessages(services.store)
+    own_messages = OwnMessages(services.store)
     conversations = ChatRouter(
         services,
         executor,
         speaker,
         UnknownSenders(services, speaker),
         Pictures(services.paths.incoming, connectors.get),
-        utterances,
+        own_messages,
         overlap,
     )
     services.delivery = Delivery(
@@ -53,7 +53,7 @@ async def make(
         settings=DeliverySettings(give_up_after=services.settings.delivery.give_up_after),
         clock=services.clock,
         broken=broken,
-        on_outcome=utterances.decided,
+        on_outcome=own_messages.decided,
         on_failed=conversations.given_up,
     )
     return conversations

@@ -38,7 +38,7 @@ class Reactions:
     services: AgentServices
     replies: Replies
     confirmations: Confirmations
-    utterances: OwnMessages
+    own_messages: OwnMessages
 
     async def take(self, arrival: Arrival, body: Reaction, authority: Authority) -> None:
         """Process a reaction of an operator or a viewer."""
@@ -46,7 +46,7 @@ class Reactions:
         choice, asking = by_mark(body.key), self.services.questions
         row = None
         if choice is not None or await asking.is_mark(body.key):
-            row = await self.utterances.find(
+            row = await self.own_messages.find(
                 inbound.connector,
                 (QUESTION, ASKED, confirmation_key("")),
                 lambda tx: outbox.by_event(tx, inbound.connector, body.target),

@@ -71,7 +71,7 @@ class ChatRouter:
     speaker: Composer
     strangers: UnknownSenders
     pictures: Pictures
-    utterances: OwnMessages
+    own_messages: OwnMessages
     overlap: DuplicateEvents = field(default_factory=DuplicateEvents)
     """The connectors that may receive the same events."""
     replies: Replies = field(init=False)
@@ -85,9 +85,9 @@ class ChatRouter:
         self.replies = Replies(self.services, self.speaker)
         self.mirror = MirrorInbound(self.services, self.speaker)
         self.confirmations = Confirmations(self.services, self.executor, self.replies)
-        self.reactions = Reactions(self.services, self.replies, self.confirmations, self.utterances)
+        self.reactions = Reactions(self.services, self.replies, self.confirmations, self.own_messages)
         self.woken = ThreadRearchive(self.services)
-        self.topics = TopicInput(self.services, self.replies, self.utterances)
+        self.topics = TopicInput(self.services, self.replies, self.own_messages)
 
     async def handle(self, arrival: Arrival) -> None:
         """Process one inbound event."""
@@ -282,7 +282,7 @@ class ChatRouter:
         """
         if isinstance(place, AgentRow):
             return place, inbound.conversation
-        return await addressee(inbound, self.services.store, self.utterances)
+        return await addressee(inbound, self.services.store, self.own_messages)
 
     # --- deletions and edits ------------------------------------------------------------------------------------
 

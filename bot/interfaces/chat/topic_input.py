@@ -44,7 +44,7 @@ Recipient: TypeAlias = "OpenTopic | Topic | ClosedTopic | AgentRow | None"
 class TopicInput:
     services: ProjectServices
     replies: Replies
-    utterances: OwnMessages
+    own_messages: OwnMessages
 
     async def place(self, inbound: Inbound, text: str) -> Recipient:
         """Return where words go if topics or the room's settings decide that, or None.
@@ -74,7 +74,7 @@ class TopicInput:
 
     async def _in_thread(self, inbound: Inbound, text: str) -> Recipient:
         """Return the topic of a thread. A thread that a person opened in a project's room is a new topic's."""
-        opener = await self.utterances.find(
+        opener = await self.own_messages.find(
             inbound.connector,
             (OPENER,),
             lambda tx: outbox.by_conversation(tx, inbound.connector, inbound.conversation),
