@@ -127,9 +127,10 @@ def _next(run: IssueRunLine) -> str:
     if run.state != "failed":
         return ""
     retry = f"{command_line(f'runs retry {run.id}')} goes on with what there is."
-    mark = next((each.mark for each in run.findings if each.mark and not each.is_allowed), None)
-    allow = f" {command_line(f'runs allow {run.id} {mark}')} declares that a finding is no secret." if mark else ""
-    return retry + allow
+    if not run.open_findings:
+        return retry
+    allow = command_line(f"runs allow {run.id} {run.open_findings[0].mark}")
+    return f"{retry} {allow} declares that a finding is no secret."
 
 
 def _pull(run: IssueRunLine) -> str:
