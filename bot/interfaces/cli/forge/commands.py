@@ -11,7 +11,7 @@ from bot.config.paths import Paths
 
 @click.command()
 @click.option("--issue", "wanted", metavar="OWNER/REPO#N", help="Say whether this issue would be picked up, and why.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results for programs.")
 def forge_check(wanted: str | None, as_json: bool) -> int:
     """Check the forge of muster.yaml: token, members, repositories, webhooks, labels. It fails if something is missing.
 
@@ -21,7 +21,7 @@ def forge_check(wanted: str | None, as_json: bool) -> int:
     import json
 
     from bot.config.loader import load
-    from bot.issue_runs.forge_check.finding import exit_status, text
+    from bot.issue_runs.forge_check.result import exit_status, text
     from bot.issue_runs.forge_check.service import check
     from forge.model.references import IssueReference
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from bot.config.forge import extra
 from bot.config.loader import load
 from bot.config.paths import Paths
 from bot.issue_runs.forge_check import here
-from bot.issue_runs.forge_check.finding import ForgeFinding, exit_status, text
+from bot.issue_runs.forge_check.result import ForgeCheckResult, exit_status, text
 from bot.issue_runs.forge_check.service import check
 from forge.model.references import IssueReference
 from forge.webhooks.event import ForgeEvent
@@ -52,7 +53,7 @@ class Setup:
             "webhooks": f"{{listen: '127.0.0.1:{self.port}', secret: 'env:SECRET'}}",
         }
 
-    async def check(self, issue: int | None = None, **changed: str | None) -> dict[str, ForgeFinding]:
+    async def check(self, issue: int | None = None, **changed: str | None) -> dict[str, ForgeCheckResult]:
         block = {name: value for name, value in {**self.block, **changed}.items() if value is not None}
         written = "connectors: {terminal: {}}\nforge:\n" + "".join(
             f"  {key}: {value}\n" for key, value in block.items()
@@ -69,7 +70,7 @@ def setup(tmp_path: Path, forge: ForgeServer) -> Setup:
     return Setup(tmp_path, forge)
 
 
-def missing(found: dict[str, ForgeFinding]) -> list[str]:
+def missing(found: dict[str, ForgeCheckResult]) -> list[str]:
     return [name for name, each in found.items() if each.state == "missing"]
 
 
@@ -146,7 +147,7 @@ async def test_a_running_listener_with_another_secret_and_a_secret_that_is_none(
 
 
 def test_an_extra_that_is_not_installed_is_named() -> None:
-    found = here.extra(["json", "no_such_module_here"])
+    found = here.installed(extra.lacking(["json", "no_such_module_here"]))
     assert (found.state, found.found) == ("missing", "not installed: no_such_module_here")
     assert "muster-fleet[forge]" in found.todo
 
