@@ -271,11 +271,11 @@ async def show(ctx: Context[RunServices], wanted: str | None) -> Reply:
 
 async def retry(ctx: Context[RunServices], wanted: str) -> Reply:
     """Queue a run with the prompt and the settings of an earlier one."""
-    owner = ctx.services.run_owner
-    if owner is not None and (done := await owner.retry(ctx, wanted)) is not None:
-        return done
     async with ctx.services.store.read() as tx:
         run = await run_lookup.find(tx, wanted)
+    owner = ctx.services.run_owner
+    if owner is not None and (done := await owner.retry(ctx, run.id)) is not None:
+        return done
     if isinstance(run, IssueRun):
         raise UserError(
             "muster.yaml names no forge, so the run of an issue cannot go on; nothing was begun.", code="forge.absent"

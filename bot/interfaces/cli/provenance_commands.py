@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     default=Path("."),
     help="A clone of the repository. Default: the current folder.",
 )
-@click.option("--key", "keys", multiple=True, help="A public key to trust instead of this installation's. Repeatable.")
+@click.option(
+    "--key", "keys", multiple=True, help="Public keys to trust instead of this installation's, with commas between."
+)
 @click.option("--audit", is_flag=True, help="Compare the records with the audit log of this installation, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found for programs.")
 def provenance_verify(commits: str, repository: Path, keys: tuple[str, ...], audit: bool, as_json: bool) -> int:
@@ -36,6 +38,8 @@ def provenance_verify(commits: str, repository: Path, keys: tuple[str, ...], aud
 
     Of a pull request, commits and records are read from the forge. In a clone, records are in git notes. Fetch them
     first: git fetch origin refs/notes/muster:refs/notes/muster
+
+    For instance: muster provenance verify acme/app#18 --audit
     """
     import asyncio
     import json
@@ -102,6 +106,7 @@ def _trusted(keys: Sequence[str]) -> frozenset[str]:
     from bot.text.errors import UserError
     from core.signing.signing_key import SigningKey, is_public_key
 
+    keys = [each.strip() for key in keys for each in key.split(",")]
     for key in keys:
         if not is_public_key(key):
             raise UserError(

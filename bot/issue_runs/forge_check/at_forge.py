@@ -165,7 +165,7 @@ class ForgeChecks:
             todo = f"Known are: {', '.join(sorted(known)[:20])}."
             return ForgeCheckResult(tried=tried, state="note", found=f"open issues have {wrong[0]}", todo=todo)
         if not ours:
-            todo = f"Add labels at the forge, such as {sorted(known)[0] if known else TARGET_LABEL + 'coder'}."
+            todo = f"Add labels at the forge, such as {TARGET_LABEL}{min(rules.targets, default='coder')}."
             return ForgeCheckResult(tried=tried, state="note", found="no open issue has one for Muster", todo=todo)
         return ForgeCheckResult(tried=tried, state="ok", found=f"open issues have {', '.join(ours[:10])}")
 

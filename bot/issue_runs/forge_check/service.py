@@ -58,7 +58,17 @@ async def check(
         for name in link.repositories:
             found += [each async for each in checks.repository(name)]
         if issue is not None:
-            found.append(await checks.issue(issue))
+            found.append(await checks.issue(issue) if _is_configured(link, issue) else _elsewhere(issue))
     finally:
         await client.close()
     return found
+
+
+def _is_configured(link: ForgeLink, issue: IssueReference) -> bool:
+    return link.configured(str(issue.repository)) is not None
+
+
+def _elsewhere(issue: IssueReference) -> ForgeCheckResult:
+    found = f"{issue.repository} is no repository of `forge: repositories`"
+    todo = f"Add {issue.repository} there, if its issues are to be picked up."
+    return ForgeCheckResult(tried=f"pick-up of {issue}, dry", state="missing", found=found, todo=todo)

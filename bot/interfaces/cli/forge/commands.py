@@ -15,7 +15,7 @@ from bot.config.paths import Paths
 def forge_check(wanted: str | None, as_json: bool) -> int:
     """Check the forge of muster.yaml: token, members, repositories, webhooks, labels. It fails if something is missing.
 
-    It changes nothing, and works while Muster is down.
+    It changes nothing, and works while Muster is down. For instance: muster forge check --issue acme/app#17
     """
     import asyncio
     import json
@@ -25,11 +25,13 @@ def forge_check(wanted: str | None, as_json: bool) -> int:
     from bot.issue_runs.forge_check.service import check
     from forge.model.references import IssueReference
 
+    paths = Paths.of(os.environ)
+    settings = load(paths)
     try:
-        issue = None if wanted is None else IssueReference.parse(wanted)
+        base = "" if settings.forge is None else settings.forge.address
+        issue = None if wanted is None else IssueReference.of_issue(wanted, base)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    paths = Paths.of(os.environ)
-    found = asyncio.run(check(paths, load(paths), os.environ, issue=issue))
+    found = asyncio.run(check(paths, settings, os.environ, issue=issue))
     click.echo(json.dumps([each.to_json() for each in found], indent=2) if as_json else text(found))
     return exit_status(found)
