@@ -49,14 +49,14 @@ class LaunchRequest:
     """The name that chat shows beside the agent's own."""
     unsandboxed: bool = False
     """Whether the agent runs without a sandbox."""
-    topic: str | None = None
-    """What the topic is called that the agent works on; None for an agent of the roster."""
+    purpose: str | None = None
+    """What the agent is launched for, for people: a topic, a run or an issue; None for an agent of the roster."""
     thread_key: str | None = None
-    """The outbox key of the message that opens the topic's thread."""
+    """The outbox key of the message that opened its thread; None: it gets one of its own."""
 
-    def of_topic(self, title: str, thread_key: str) -> LaunchRequest:
-        """Return the same request for the agent of a topic, whose thread is there already."""
-        return replace(self, topic=title, thread_key=thread_key)
+    def in_thread(self, purpose: str, thread_key: str) -> LaunchRequest:
+        """Return the same request for an agent with a purpose, whose thread is there already."""
+        return replace(self, purpose=purpose, thread_key=thread_key)
 
 
 class Send(Protocol):
@@ -94,7 +94,7 @@ class DesiredStates:
             return row, True
         if row is not None and (row.wanted == "frozen" or (row.wanted == "running" and row.state not in ENDED)):
             return row, False
-        if row is None and request.topic is None:
+        if row is None and request.purpose is None:
             await _check_topic(tx, request.name)
         here = row is not None and (row.connector, row.room) == (request.connector, request.room)
         own_thread = row.thread_key if row is not None and here else f"{OPENER}{run_id}"
@@ -109,7 +109,7 @@ class DesiredStates:
             "connector": request.connector,
             "room": request.room,
             "thread_key": thread_key,
-            "topic": request.topic,
+            "purpose": request.purpose,
             **self._running(run_id, request.by, at_once=False),
         }
         fresh = AgentRow(name=request.name, keep_session=True, **wish)

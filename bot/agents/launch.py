@@ -161,7 +161,7 @@ async def _check_topic(services: AgentServices, name: str) -> None:
     """
     async with services.store.read() as tx:
         row = await agents.get(tx, name)
-    if row is not None and row.topic is not None:
+    if row is not None and row.purpose is not None:
         back = "resume" if row.wanted == "frozen" else "restart"
         raise UserError(
             f"{name} belongs to a topic or a run, and not to the roster. {command_line(f'{back} {name}')} brings it "

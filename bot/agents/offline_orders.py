@@ -1,4 +1,4 @@
-"""The taking up of orders that a person gave in a shell without the orchestrator (`fleet.supervision.offline_orders`).
+"""The taking up of orders that a person gave without the orchestrator (`fleet.supervision.offline_orders`).
 
 They become the desired state, and the audit has each of them once, wherever the orchestrator is killed meanwhile: both
 happen in one transaction, and only the orders that are new to the audit change the desired state.
@@ -67,7 +67,7 @@ class OfflineOrders:
                 key=f"offline/{order.id}",
                 at=order.at,
                 identity=order.by,
-                door="cli",
+                door=order.door,
                 action=order.order,
                 arguments={"name": row.name, **({"now": True} if order.now else {})},
                 outcome="done" if possible else "refused",

@@ -18,8 +18,8 @@ async def runs_allow(ctx: Context[IssueServices], id: RunId, mark: str) -> Reply
     """Declare that what a search found in a run's commits is no secret, and publish them again.
 
     Args:
-        id: the run's id, or the beginning of it.
-        mark: the mark of the finding, as the run's thread shows it.
+        id: the run's id or the beginning of it, such as 5e7a; of an issue's run also owner/repo#17.
+        mark: the mark of the finding, such as 3fb1c2d49a07e6b5, as the run and its thread show it.
     """
     from bot.issue_runs.rounds.decisions import allow
 
@@ -33,7 +33,7 @@ async def pickup(
     """Have an agent work on an issue of the forge, without a label or an assignee.
 
     Args:
-        issue: the issue, as owner/repo#17.
+        issue: the issue, as owner/repo#17 or as the address of its page.
         role: a role, or an agent of the roster. Default: what the issue's label muster:NAME says.
         sandbox: a sandbox profile, or several joined by + (admins only). Default: the issue's labels, or `forge:
             sandbox` of muster.yaml.

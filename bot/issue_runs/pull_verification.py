@@ -57,9 +57,8 @@ def reference_of(text: str, block: ForgeBlock | None) -> IssueReference | None:
     Raises:
         UserError: it is one, but there is no such forge.
     """
-    bases = () if block is None else (block.address.rstrip("/"), *(("https://github.com",) * (block.url is None)))
     try:
-        found = pull_request.reference_of(text, bases)
+        found = pull_request.reference_of(text, "" if block is None else block.address)
     except ValueError as error:
         raise UserError(str(error), code="provenance.other_forge") from None
     if found is not None and block is None:

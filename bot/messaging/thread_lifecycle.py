@@ -46,7 +46,7 @@ def title_of(name: str, state: str, *, asks: bool) -> Retitle:
 
 def called(row: AgentRow) -> str:
     """Return what an agent's thread is called besides its state."""
-    return row.name if row.topic is None else f"{row.name} {row.topic}"
+    return row.name if row.purpose is None else f"{row.name} {row.purpose}"
 
 
 def name_in(title: str) -> str:

@@ -115,7 +115,7 @@ class SnapshotLoader:
             turn=status.turn if status is not None else None,
             event_at=(status.event_at or status.turn_started_at) if status is not None else None,
             elsewhere=view.elsewhere,
-            of_topic=row.topic is not None,
+            has_purpose=row.purpose is not None,
         )
 
 

@@ -172,7 +172,7 @@ async def _record(
         await channel.speak(tx, f"topic/{topic.id}/over", said, place)
     if row is not None:
         ended = {} if row.state in ENDED else {"state": "stopped"}
-        await agents.change(tx, row.name, wanted="stopped", keep_session=False, topic=called, **ended)
+        await agents.change(tx, row.name, wanted="stopped", keep_session=False, purpose=called, **ended)
         await channel.titles.show(tx, row.name, spoken=True)
     elif channel.titles.has(topic.connector):
         title = Retitle(title=f"⏹ {topic.agent} {called}", archived=True)

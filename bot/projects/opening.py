@@ -255,7 +255,7 @@ async def launch(services: ProjectServices, planned: PlannedTopic) -> bool:
     """
     topic = planned.topic
     request = request_of(planned.plan, by=topic.asked_by, connector=topic.connector, room=topic.room)
-    request = request.of_topic(topic.title, topic.thread_key)
+    request = request.in_thread(topic.title, topic.thread_key)
     hold = await deferred_turns.look(services, _preview(planned), topic.asked_by)
 
     async def act(tx: AsyncConnection) -> bool:
@@ -298,7 +298,7 @@ def _preview(planned: PlannedTopic) -> AgentRow:
         thread_key=topic.thread_key,
         started_at=None,
         stopped_at=None,
-        topic=topic.title,
+        purpose=topic.title,
     )
 
 

@@ -112,6 +112,11 @@ class IssueRunLine:
     active_at: float
     ended_at: float | None = None
 
+    @property
+    def open_findings(self) -> tuple[IssueFinding, ...]:
+        """Those that an operator may still allow, each mark once."""
+        return tuple({each.mark: each for each in self.findings if each.mark and not each.is_allowed}.values())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunsModel:

@@ -103,9 +103,9 @@ async def _launch(services: RunServices, run: AgentRun) -> bool:
         return False
     request = request_of(opened.plan, by=run.asked_by, connector=run.connector, room=run.room)
     if settings.thread is not None:
-        request = request.of_topic(run_text.title(run.id, run.color), settings.thread)
+        request = request.in_thread(run_text.title(run.id, run.color), settings.thread)
     elif not settings.of_roster:
-        request = replace(request, topic=run_text.title(run.id, run.color))
+        request = replace(request, purpose=run_text.title(run.id, run.color))
 
     async def act(tx: AsyncConnection) -> str | None:
         found = await agents.get(tx, run.agent)
@@ -161,7 +161,7 @@ def _basis_with(row: AgentRow, budget: str | None) -> dict[str, Any]:
     if _BEFORE_RUN in said:
         earlier = said.pop(_BEFORE_RUN)
         said = {**said, "budget": earlier} if earlier else _without_budget(said)
-    elif row.topic is not None:
+    elif row.purpose is not None:
         said = _without_budget(said)  # its launch was a run as well
     if budget is not None:
         own = said.get("budget", "")

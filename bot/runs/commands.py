@@ -67,7 +67,7 @@ async def runs(ctx: Context[RunServices], id: RunId | None = None) -> Reply:
     """Show the runs that go on and the last that ended, or everything about one.
 
     Args:
-        id: the run's id, or the beginning of it.
+        id: the run's id or the beginning of it, such as 5e7a; of an issue's run also owner/repo#17.
     """
     from bot.runs.request import show
 
@@ -79,7 +79,7 @@ async def runs_retry(ctx: Context[RunServices], id: RunId) -> Reply:
     """Repeat a run that has ended, with the same prompt and settings. A resumed agent is resumed once more.
 
     Args:
-        id: the run's id, or the beginning of it.
+        id: the run's id or the beginning of it, such as 5e7a; of an issue's run also owner/repo#17.
     """
     from bot.runs.request import retry
 
@@ -91,7 +91,7 @@ async def runs_stop(ctx: Context[RunServices], id: RunId) -> Reply:
     """End a run at once: its turn is cancelled, and its agent frozen.
 
     Args:
-        id: the run's id, or the beginning of it.
+        id: the run's id or the beginning of it, such as 5e7a; of an issue's run also owner/repo#17.
     """
     from bot.runs.request import stop
 

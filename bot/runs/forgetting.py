@@ -62,7 +62,7 @@ class RunForgetting:
         async with services.store.read() as tx:
             rows = {row.name: row for row in await agents.every(tx)}
         for row in rows.values():
-            if row.topic is not None and services.agents.is_ours(row) and _last_used(row) < before:
+            if row.purpose is not None and services.agents.is_ours(row) and _last_used(row) < before:
                 yield row.name
         for name in await asyncio.to_thread(self._left_over, rows.keys(), before):
             yield name
@@ -100,7 +100,7 @@ class RunForgetting:
             row = await agents.get(tx, name)
         if row is None:
             return True
-        if row.topic is None or _last_used(row) >= before or not await self._removal.is_over(row, frozen=True):
+        if row.purpose is None or _last_used(row) >= before or not await self._removal.is_over(row, frozen=True):
             return False
         async with self.services.store.read() as tx:
             if await _is_used(tx, name):

@@ -31,6 +31,8 @@ _PLAIN_URL: Final = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&*+,;=%-]{1,300}")
 _TIMES: Final = ("created_at", "started_at", "active_at", "ended_at")
 #: Characters of a title in a table.
 _GIST: Final = 60
+#: Operations at the forge that are listed in an answer.
+_OPERATIONS: Final = 15
 
 Redact = Callable[[str], str]
 
@@ -76,8 +78,10 @@ def issue_text(run: IssueRunLine, now: float, redact: Redact) -> str:
         ]  # fmt: skip
         parts.append(markdown.table(["Round", "State", "Time", "Used", "Detail"], rows))
     if run.operations:
-        earlier = f" ({run.more_operations} earlier ones are left out)" if run.more_operations else ""
-        listed = "\n".join(f"- {markdown.code(markdown.gist(each, redact, 200))}" for each in run.operations)
+        last = run.operations[-_OPERATIONS:]
+        left_out = run.more_operations + len(run.operations) - len(last)
+        earlier = f" ({left_out} earlier ones are left out)" if left_out else ""
+        listed = "\n".join(f"- {markdown.code(markdown.gist(each, redact, 200))}" for each in last)
         parts.append(f"What its agent did at the forge{earlier}:\n\n{listed}")
     if spent := used(run.tokens, run.usd):
         parts.append(f"All rounds used {spent}.")
@@ -127,9 +131,10 @@ def _next(run: IssueRunLine) -> str:
     if run.state != "failed":
         return ""
     retry = f"{command_line(f'runs retry {run.id}')} goes on with what there is."
-    mark = next((each.mark for each in run.findings if each.mark and not each.is_allowed), None)
-    allow = f" {command_line(f'runs allow {run.id} {mark}')} declares that a finding is no secret." if mark else ""
-    return retry + allow
+    if not run.open_findings:
+        return retry
+    allow = command_line(f"runs allow {run.id} {run.open_findings[0].mark}")
+    return f"{retry} {allow} declares that a finding is no secret."
 
 
 def _pull(run: IssueRunLine) -> str:

@@ -41,5 +41,5 @@ class RunsPort(Protocol):
 class RunOwner(Protocol):
     """Repeats runs that belong to something larger, such as the work on an issue."""
 
-    async def retry(self, ctx: Context[Any], wanted: str) -> Reply | None:
-        """Repeat what `wanted` names; None if it is none of these."""
+    async def retry(self, ctx: Context[Any], run_id: str) -> Reply | None:
+        """Repeat what the run with this id is, or belongs to; None if it is none of these."""

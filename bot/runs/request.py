@@ -111,7 +111,7 @@ async def _frozen(ctx: Context[RunServices], name: str, given: Mapping[str, str]
         await asyncio.to_thread(ctx.services.planner.as_it_is, row)
     except FleetError as error:
         raise UserError(f"{name} stays frozen: {error}", code=error.code) from error
-    settings = RunSettings(asked=dict(given), of_roster=row.topic is None)
+    settings = RunSettings(asked=dict(given), of_roster=row.purpose is None)
     return _Wanted(base=name, role=row.role, settings=settings, connector=row.connector, room=row.room, resumes=True)
 
 
@@ -179,7 +179,7 @@ def _roster_and_roles(services: RunServices) -> tuple[Roster, list[str]]:
 
 def _is_free(row: AgentRow) -> bool:
     """Return whether an agent of the roster can begin something."""
-    return row.topic is None and row.wanted != "frozen" and (row.wanted == "stopped" or row.state == "failed")
+    return row.purpose is None and row.wanted != "frozen" and (row.wanted == "stopped" or row.state == "failed")
 
 
 def _refuse_target(target: str, row: AgentRow | None, names: Sequence[str], known: Sequence[str]) -> NoReturn:
@@ -271,11 +271,11 @@ async def show(ctx: Context[RunServices], wanted: str | None) -> Reply:
 
 async def retry(ctx: Context[RunServices], wanted: str) -> Reply:
     """Queue a run with the prompt and the settings of an earlier one."""
-    owner = ctx.services.run_owner
-    if owner is not None and (done := await owner.retry(ctx, wanted)) is not None:
-        return done
     async with ctx.services.store.read() as tx:
         run = await run_lookup.find(tx, wanted)
+    owner = ctx.services.run_owner
+    if owner is not None and (done := await owner.retry(ctx, run.id)) is not None:
+        return done
     if isinstance(run, IssueRun):
         raise UserError(
             "muster.yaml names no forge, so the run of an issue cannot go on; nothing was begun.", code="forge.absent"

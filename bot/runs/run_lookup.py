@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,9 +14,10 @@ from database.queries.agents import runs
 from database.queries.agents.runs import AgentRun
 from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import IssueRun
+from forge.model.references import IssueReference
 
 #: Maximum number of ids that are listed if several match.
-LISTED: Final = 5
+_LISTED: Final = 5
 #: Number of runs among which a similar id is looked for.
 _KNOWN: Final = 100
 
@@ -25,33 +25,39 @@ _KNOWN: Final = 100
 async def find(tx: AsyncConnection, wanted: str) -> AgentRun | IssueRun:
     """Return the run whose id begins with `wanted`: of an issue, of an agent, or one round (``ID-2``).
 
+    A run of an issue is also called by the issue or its pull request, ``owner/repo#17``.
+
     Raises:
         UserError: none does, or several do.
     """
     begins = wanted.strip().strip("`").casefold()
     found: list[AgentRun | IssueRun] = []
-    if begins:
-        found += await issue_runs.begins_with(tx, begins, limit=LISTED)
-        found += await runs.begins_with(tx, begins, limit=LISTED, rounds="-" in begins)
+    if (reference := _reference(begins)) is not None:
+        found += await issue_runs.about(tx, str(reference.repository), reference.number)
+    elif begins:
+        found += await issue_runs.begins_with(tx, begins, limit=_LISTED)
+        found += await runs.begins_with(tx, begins, limit=_LISTED, rounds="-" in begins)
     found = [each for each in found if each.id == begins] or found
     if len(found) == 1:
         return found[0]
     if found:
-        raise ambiguous(wanted, found)
+        listed = ", ".join(markdown.code(each.id) for each in found[:_LISTED])
+        raise UserError(
+            f"Several runs begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more characters of the ID.",
+            code="run.ambiguous",
+        )
     raise UserError(
-        f"No run is called {markdown.one_line(wanted, 20)!r}.{await similar(tx, begins)} {command_line('runs')} lists "
+        f"No run is called {markdown.one_line(wanted, 60)!r}.{await _similar(tx, begins)} {command_line('runs')} lists "
         "the runs.",
         code="run.unknown",
     )
 
 
-def ambiguous(wanted: str, found: Sequence[AgentRun | IssueRun]) -> UserError:
-    """Return the refusal of an id with which several runs begin."""
-    listed = ", ".join(markdown.code(each.id) for each in found[:LISTED])
-    return UserError(
-        f"Several runs begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more characters of the ID.",
-        code="run.ambiguous",
-    )
+def _reference(text: str) -> IssueReference | None:
+    try:
+        return IssueReference.parse(text)
+    except ValueError:
+        return None
 
 
 async def find_work(tx: AsyncConnection, wanted: str) -> AgentRun:
@@ -72,7 +78,7 @@ async def find_work(tx: AsyncConnection, wanted: str) -> AgentRun:
     return work
 
 
-async def similar(tx: AsyncConnection, wanted: str) -> str:
+async def _similar(tx: AsyncConnection, wanted: str) -> str:
     """Return the question whether a similar id is meant, with a space before it, or an empty text."""
     known = [each.id for each in await issue_runs.newest(tx, limit=_KNOWN)]
     known += [each.id for each in await runs.open_ones(tx)]

@@ -49,7 +49,8 @@ def run_text(run: RunLine, now: float, redact: Callable[[str], str]) -> str:
     lines = [
         f"{MARKS[run.state]} Run {markdown.code(run.id)}: **{run.state.replace('_', ' ')}**, "
         f"agent {run.agent} ({run.role}) {markdown.color_mark(run.color)}".rstrip(),
-        f"Asked for by {markdown.code(markdown.one_line(run.asked_by))} ({run.source}{about}). {_ages(run, now)}.",
+        f"Asked for by {markdown.code(markdown.one_line(run.asked_by))} ({run.source}{about}). "
+        f"Time: {_ages(run, now)}.",
     ]
     if run.detail:
         lines.append(redact(run.detail))
@@ -58,8 +59,11 @@ def run_text(run: RunLine, now: float, redact: Callable[[str], str]) -> str:
     lines.append(f"Prompt:\n\n{markdown.code_block(redact(run.prompt))}")
     if run.answer:
         lines.append(f"Answer:\n\n{redact(run.answer)}")
+    issue, is_round, _ = run.id.rpartition("-")
     if run.ended_at is None:
         lines.append(f"{command_line(f'runs stop {run.id}')} ends it.")
+    elif is_round:
+        lines.append(f"It is a round of an issue's run: {command_line(f'runs {issue}')} shows all of it.")
     else:
         again = command_line(f"runs retry {run.id}")
         resume = command_line(f"run --resume {run.agent} --prompt TEXT")

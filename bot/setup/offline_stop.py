@@ -30,7 +30,7 @@ from fleet.control.host_spec import AgentSpec
 from fleet.errors import AgentUnreachable, FleetError
 from fleet.journal.events import FREEZE as FROZEN
 from fleet.supervision import host_lifecycle, offline_orders
-from fleet.supervision.offline_orders import FREEZE, KILL, RESUME, STOP, OfflineOrder
+from fleet.supervision.offline_orders import FREEZE, KILL, RESUME, SHELL, STOP, OfflineOrder
 
 #: Seconds for an agent host to answer, and to end its runtime.
 ANSWER_S: Final = 5.0
@@ -44,29 +44,29 @@ def running(paths: Paths) -> list[str]:
     return sorted(folder.name for folder in paths.agents.glob("*") if host_lifecycle.is_running(folder))
 
 
-def stop(paths: Paths, name: str, *, now: bool) -> str:
+def stop(paths: Paths, name: str, *, now: bool, door: str = SHELL) -> str:
     """Tell an agent host to stop, and return a sentence about the result."""
     folder = _folder(paths, name)
-    _order(folder, STOP, now=now)
+    _order(folder, STOP, now=now, door=door)
     if not host_lifecycle.is_running(folder):
         return f"{name} does not run."
     ended = _ended(paths, name, now=now, reason=_REASON)
     return f"{name} is stopped." if ended else f"{name} stops when its turn ends."
 
 
-def kill(paths: Paths, name: str) -> str:
+def kill(paths: Paths, name: str, *, door: str = SHELL) -> str:
     """Kill an agent host and everything it started, and return a sentence about the result.
 
     Raises:
         MusterError: there is no such agent, or one of its processes does not end.
     """
     folder = _folder(paths, name)
-    _order(folder, KILL, now=True)
+    _order(folder, KILL, now=True, door=door)
     count = host_lifecycle.kill_now(folder)
     return f"{name} is killed ({count} process{'' if count == 1 else 'es'})." if count else f"{name} does not run."
 
 
-def freeze(paths: Paths, name: str, *, now: bool) -> str:
+def freeze(paths: Paths, name: str, *, now: bool, door: str = SHELL) -> str:
     """Tell an agent host to stop until its agent is resumed, and return a sentence about the result.
 
     Raises:
@@ -74,14 +74,14 @@ def freeze(paths: Paths, name: str, *, now: bool) -> str:
             nothing was done: without the order, the agent would count as stopped.
     """
     folder = _folder(paths, name)
-    _order(folder, FREEZE, now=now, must=True)
+    _order(folder, FREEZE, now=now, must=True, door=door)
     if not host_lifecycle.is_running(folder):
         return f"{name} does not run, and is frozen."
     ended = _ended(paths, name, now=now, reason=FROZEN)
     return f"{name} is frozen." if ended else f"{name} is frozen when its turn ends."
 
 
-def resume(paths: Paths, name: str) -> bool:
+def resume(paths: Paths, name: str, *, door: str = SHELL) -> bool:
     """Start an agent again that was frozen without the orchestrator, as it was.
 
     Returns:
@@ -105,7 +105,7 @@ def resume(paths: Paths, name: str) -> bool:
         raise UserError(f"{name} runs. {why} Nothing was changed.", code="agent.running")
     # Only Muster knows what changed since it froze the agent itself: settings, grants, messages that were taken back.
     ours = any(order.order == FREEZE and order.ran for order in orders)
-    _order(folder, RESUME, must=True)
+    _order(folder, RESUME, must=True, door=door)
     if not ours:
         return False
     try:
@@ -143,7 +143,7 @@ async def _end_all(paths: Paths, names: list[str]) -> list[str]:
     return [problem for problem in await asyncio.gather(*map(end, names)) if problem is not None]
 
 
-def _order(folder: Path, order: str, *, now: bool = False, must: bool = False) -> None:
+def _order(folder: Path, order: str, *, door: str, now: bool = False, must: bool = False) -> None:
     """Write an order before it is carried out. If it cannot be written, the agent is ended all the same.
 
     Raises:
@@ -156,6 +156,7 @@ def _order(folder: Path, order: str, *, now: bool = False, must: bool = False) -
         at=time.time(),
         now=now,
         ran=host_lifecycle.is_running(folder),
+        door=door,
     )
     try:
         offline_orders.give(folder, given)

@@ -110,7 +110,7 @@ class TaskAssignment:
                         free_since=heard or row.started_at or 0.0,
                         stopped_at=row.stopped_at,
                         holds=next((task.id for task in own if task.state == "waiting"), None),
-                        of_topic=row.topic is not None,
+                        has_purpose=row.purpose is not None,
                     ),
                     model=row.model,
                     provider=provider,

@@ -58,7 +58,7 @@ def present(head: LaneHead, view: QueueView) -> DispatchAgent | None:
 def fits(agent: DispatchAgent, head: LaneHead) -> bool:
     if head.agent is not None:
         return agent.name == head.agent
-    return agent.role == head.role and not agent.of_topic
+    return agent.role == head.role and not agent.has_purpose
 
 
 def may_start(agent: DispatchAgent, head: LaneHead) -> bool:

@@ -86,8 +86,8 @@ class DispatchAgent:
     """The ID of the task for which it waits for an operator's answer."""
     stopped_at: float | None = None
     """When somebody stopped the agent. A task that was requested before does not start it, since the stop is newer."""
-    of_topic: bool = False
-    """Whether it works on a topic of a project, so that it gets only tasks that name it."""
+    has_purpose: bool = False
+    """Whether it was launched for a topic, a run or an issue, so that it gets only tasks that name it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

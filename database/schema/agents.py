@@ -31,7 +31,8 @@ agents = table(
     Column("stopped_at", Float),
     Column("home", String, default=stamp("home")),  # the installation that runs it; null: any of its host
     Column("model_answering", String),  # the model that answered its last turn in place of `model`; null: none did
-    Column("topic", PeopleText),  # what the topic is called that it works on; null: it is an agent of the roster
+    # Earlier versions read this column while a register is migrated, so it keeps its name.
+    Column("topic", PeopleText, key="purpose"),  # what it was launched for; null: it is an agent of the roster
 )
 
 #: How far the orchestrator has read each agent's journal; moved in the transaction that writes what it read.

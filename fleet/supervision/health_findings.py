@@ -59,8 +59,8 @@ class Sighting:
     """Why."""
     elsewhere: bool = False
     """Another installation sees to it: what holds of it is not known here, and not this one's to tell."""
-    of_topic: bool = False
-    """It works on a topic of a project, so no roster has it."""
+    has_purpose: bool = False
+    """It was launched for a topic, a run or an issue, so no roster has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +220,7 @@ def _drift(agents: Iterable[Sighting], rostered: Collection[str], workers: Colle
     known = set()
     for agent in agents:
         known.add(agent.name)
-        if agent.elsewhere or agent.of_topic:
+        if agent.elsewhere or agent.has_purpose:
             continue
         if agent.name not in rostered and agent.liveness.state not in {"failed", "frozen", "stopped"}:
             yield HealthFinding(kind="unrostered", agent=agent.name, passing=True)

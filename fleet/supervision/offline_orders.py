@@ -27,6 +27,9 @@ FREEZE: Final = "freeze"
 RESUME: Final = "resume"
 _ORDERS: Final = (STOP, KILL, FREEZE, RESUME)
 
+#: The place of orders that name none: earlier versions did not.
+SHELL: Final = "cli"
+
 GIVEN = declare("order.given")
 TAKEN = declare("order.taken")
 
@@ -59,6 +62,8 @@ class OfflineOrder:
     """Whether a turn was cancelled for it."""
     ran: bool = False
     """Whether an agent host ran then."""
+    door: str = SHELL
+    """Where it was given, as the audit names places."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,6 +182,7 @@ def _order(source: dict[str, object]) -> OfflineOrder:
         at=float(str(source["at"])),
         now=source.get("now") is True,
         ran=source.get("ran") is True,
+        door=str(source.get("door", SHELL)),
     )
 
 

@@ -123,7 +123,8 @@ def commits_of(repository: Repository, expression: str) -> tuple[str, ...]:
     ends = [repository_refs.commit(repository, name or "HEAD") for name in ((begin, end) if dots else (begin,))]
     if None in ends:
         raise UnknownCommits(
-            f"{repository.folder} has no commits {expression[:100]!r}. Write a commit, a branch, or FROM..TO."
+            f"{repository.folder} has no commits {expression[:100]!r}. Write a commit, a branch, FROM..TO, or a pull "
+            "request as owner/repo#17."
         )
     if not dots:
         return tuple(each for each in ends if each)

@@ -8,20 +8,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from forge.model.references import IssueReference, RepositoryName
+from forge.model.references import IssueReference
 from forge.provenance.verification import CommitVerification, ProvenanceFault
 
-_PAGE: Final = re.compile(r"([^/]+/[^/]+)/(?:pulls|pull)/([1-9][0-9]{0,17})/?")
 _RUN: Final = re.compile(r"<tr><td>run</td><td><code>([^<]{1,1000})</code></td></tr>")
 _RECORD: Final = "<summary>Written by the agent "
 
 
-def reference_of(text: str, bases: Collection[str]) -> IssueReference | None:
+def reference_of(text: str, base: str) -> IssueReference | None:
     """Return the pull request that a person named; None: the text is something else, such as a commit.
 
     Args:
         text: ``owner/repo#17``, or the address of its page.
-        bases: addresses of the configured forge's start page.
+        base: the address of the configured forge's start page; empty: there is none.
 
     Raises:
         ValueError: it is an address, but of no pull request of this forge.
@@ -31,11 +30,9 @@ def reference_of(text: str, bases: Collection[str]) -> IssueReference | None:
             return IssueReference.parse(text)
         except ValueError:
             return None
-    page = re.split("[#?]", text, maxsplit=1)[0]
-    for base in bases:
-        found = _PAGE.fullmatch(page.removeprefix(f"{base}/")) if page.startswith(f"{base}/") else None
-        if found is not None:
-            return IssueReference(RepositoryName.parse(found[1]), int(found[2]))
+    found = IssueReference.of_page(text, base, ("pulls", "pull"))
+    if found is not None:
+        return found
     raise ValueError(f"{text[:200]!r} is no pull request of the configured forge. Write it as owner/repo#17.")
 
 

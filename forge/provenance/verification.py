@@ -22,7 +22,7 @@ class AuditEvidence:
     faults: int = 0
     """Places at which the audit log is not as Muster wrote it."""
     begins_at: float | None = None
-    """When older lines expired and were deleted; None: none were."""
+    """When its first line was written, if older ones expired and were deleted; None: none were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

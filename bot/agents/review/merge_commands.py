@@ -61,7 +61,7 @@ async def merge_branch(
     """Merge an agent's branch, once."""
     services = ctx.services
     row = await _ours(services, name)
-    title = row.topic or ""
+    title = row.purpose or ""
 
     async def asked() -> MergeRequest:
         return await merging.request_of(services, row, title=title, into=into, squash=squash, commit=commit)

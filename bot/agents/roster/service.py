@@ -77,7 +77,7 @@ async def look(ctx: Context[AgentServices]) -> Reply:
 
 def _drift(fleet: Roster, rows: Iterable[AgentRow]) -> list[RosterChange]:
     # The agents of topics are no roster agents, so the roster stops none of them.
-    return drift.changes((row for row in rows if row.topic is None), {entry.name: entry for entry in fleet.agents})
+    return drift.changes((row for row in rows if row.purpose is None), {entry.name: entry for entry in fleet.agents})
 
 
 async def show_roles(ctx: Context[AgentServices], name: str | None) -> Reply:

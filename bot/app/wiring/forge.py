@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from bot.app.stages import Stage
+from bot.config.forge import extra
 from bot.issue_runs.forge_link import ForgeLink
 from bot.reports.services import ReportServices
 from bot.text.errors import UserError
@@ -26,7 +26,7 @@ def make(services: ReportServices) -> None:
     """
     if services.settings.forge is None:
         return
-    if find_spec("detect_secrets") is None:
+    if extra.lacking():
         raise UserError(
             "Issues cannot become pull requests, because the extra forge is not installed. Run `uv tool install "
             "'muster-fleet[forge]'` or `pip install 'muster-fleet[forge]'`, or remove forge from muster.yaml.",

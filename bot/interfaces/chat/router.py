@@ -376,7 +376,7 @@ def _absent(row: AgentRow) -> str | None:
     if row.wanted != "stopped" and row.state not in {"failed", "stopped"}:
         return None
     now = row.state if row.state in {"failed", "stopped"} else "about to stop"
-    again = command_line(f"launch {row.name}" if row.topic is None else f"restart {row.name}")
+    again = command_line(f"launch {row.name}" if row.purpose is None else f"restart {row.name}")
     if row.wanted == "running":
         # An automatic restart may be recorded at any moment; this text is correct in either case.
         start = command_line(f"restart {row.name}")

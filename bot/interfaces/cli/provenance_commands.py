@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     default=Path("."),
     help="A clone of the repository. Default: the current folder.",
 )
-@click.option("--key", "keys", multiple=True, help="A public key to trust instead of this installation's. Repeatable.")
+@click.option(
+    "--key", "keys", multiple=True, help="Public keys to trust instead of this installation's, with commas between."
+)
 @click.option("--audit", is_flag=True, help="Compare the records with the audit log of this installation, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found for programs.")
 def provenance_verify(commits: str, repository: Path, keys: tuple[str, ...], audit: bool, as_json: bool) -> int:
@@ -36,6 +38,8 @@ def provenance_verify(commits: str, repository: Path, keys: tuple[str, ...], aud
 
     Of a pull request, commits and records are read from the forge. In a clone, records are in git notes. Fetch them
     first: git fetch origin refs/notes/muster:refs/notes/muster
+
+    For instance: muster provenance verify acme/app#18 --audit
     """
     import asyncio
     import json
@@ -59,7 +63,7 @@ def provenance_verify(commits: str, repository: Path, keys: tuple[str, ...], aud
     notes = git_notes.read(found, names)
     evidence = asyncio.run(_audit(trusted, named_digests(notes))) if audit else None
     verified = verify(notes, names, trusted, evidence)
-    click.echo(json.dumps(_as_json(verified, trusted), indent=2) if as_json else _text(verified))
+    click.echo(json.dumps(_as_json(verified, trusted), indent=2) if as_json else _text(verified, audit=audit))
     return 1 if any(each.faults for each in verified) else 0
 
 
@@ -93,7 +97,7 @@ def _verify_pull_request(reference: IssueReference, trusted: frozenset[str], *, 
         click.echo(json.dumps({**_as_json(found.commits, trusted), **more}, indent=2))
     else:
         said = "shows a record of the same run" if fault is None else f"does not match\n  fault: {fault.detail}"
-        lines = [_text(found.commits, fetch=False), f"description: {said}"]
+        lines = [_text(found.commits, audit=audit, fetch=False), f"description: {said}"]
         click.echo("\n".join([*lines, *([f"note: {found.notice}"] if found.notice else [])]))
     return 0 if found.is_fine else 1
 
@@ -102,6 +106,7 @@ def _trusted(keys: Sequence[str]) -> frozenset[str]:
     from bot.text.errors import UserError
     from core.signing.signing_key import SigningKey, is_public_key
 
+    keys = [each.strip() for key in keys for each in key.split(",")]
     for key in keys:
         if not is_public_key(key):
             raise UserError(
@@ -123,27 +128,40 @@ def _trusted(keys: Sequence[str]) -> frozenset[str]:
 async def _audit(trusted: Collection[str], digests: frozenset[str]) -> AuditEvidence:
     from bot.config.database import open_register
     from bot.config.loader import load
+    from bot.text.errors import UserError
     from core.signing.signing_key import SigningKey
+    from database.engine import dsn
     from database.queries.operations import audit_anchors
     from database.queries.operations.audit_verification import AuditCheck
     from forge.provenance.verification import AuditEvidence
 
     paths = Paths.of(os.environ)
+    settings = load(paths)
+    place = dsn.parse(settings.register_url)
+    if isinstance(place, dsn.FileAddress) and not place.file.exists():
+        raise UserError(
+            f"There is no audit log here: {place.file} does not exist. Leave --audit out, or check where the records "
+            "were made.",
+            code="provenance.no_register",
+        )
     ours = {SigningKey.read(paths.signing_key).public} if paths.signing_key.exists() else set()
-    register = await open_register(load(paths), os.environ)
+    register = await open_register(settings, os.environ)
+    first: float | None = None
     try:
         async with register.read() as tx:
             check = AuditCheck(await audit_anchors.every(tx), {*trusted, *ours}, looked_for=digests)
             async for line in audit_anchors.lines(tx):
                 check.line(line)
+                first = float(line.columns["at"]) if first is None else first
     finally:
         await register.close()
     check.end()
     faults = len(check.faults) + check.more_faults
-    return AuditEvidence(digests=check.found, faults=faults, begins_at=check.begins_at)
+    begins_at = None if check.begins_at is None else check.begins_at if first is None else first
+    return AuditEvidence(digests=check.found, faults=faults, begins_at=begins_at)
 
 
-def _text(verified: Sequence[CommitVerification], *, fetch: bool = True) -> str:
+def _text(verified: Sequence[CommitVerification], *, audit: bool, fetch: bool = True) -> str:
     lines = []
     for each in verified:
         lines.append(f"{each.commit[:12]}: {'does not match' if each.faults else 'matches'}")
@@ -152,7 +170,12 @@ def _text(verified: Sequence[CommitVerification], *, fetch: bool = True) -> str:
             lines.append(f"  written by {record.agent!r} ({record.role!r}, {record.runtime!r}), run {record.run!r}")
         lines += [f"  fault: {fault.detail}" for fault in each.faults]
         lines += [f"  note: {notice}" for notice in each.notices]
-    if fetch and any(fault.code == "note_missing" for each in verified for fault in each.faults):
+    faults = {fault.code for each in verified for fault in each.faults}
+    if "key_unknown" in faults:
+        lines.append("Keys of your other machines are named with --key; `muster audit verify` shows each there.")
+    if audit and "audit_altered" not in faults:
+        lines.append("audit log: as Muster wrote it")
+    if fetch and "note_missing" in faults:
         lines.append("If records may not be here yet, fetch them: git fetch origin refs/notes/muster:refs/notes/muster")
     return "\n".join(lines)
 

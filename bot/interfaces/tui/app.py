@@ -24,7 +24,7 @@ from bot.commands.syntax import written
 from bot.interfaces.tui import pages
 from bot.interfaces.tui.feeds.orders import CommandResult
 from bot.interfaces.tui.feeds.switching_source import SourceState
-from bot.interfaces.tui.keys import AGENT_KEYS, ASKED, AgentKey, keys_text
+from bot.interfaces.tui.keys import AGENT_KEYS, ASKED, RUN_KEYS, AgentKey, keys_text
 from bot.interfaces.tui.screens.agent_screen import AgentScreen
 from bot.interfaces.tui.screens.command_line import CommandLine, read_line
 from bot.interfaces.tui.screens.dialogs import (
@@ -36,15 +36,18 @@ from bot.interfaces.tui.screens.dialogs import (
     literal,
 )
 from bot.interfaces.tui.screens.palette import CommandProvider
+from bot.interfaces.tui.screens.row_screen import RowScreen
 from bot.interfaces.tui.screens.table_page import TablePage
 from bot.interfaces.tui.views.output import diff_lines, output_lines
 from bot.interfaces.tui.views.status import state_line, tab_line
 from bot.interfaces.tui.views.waiting import Waiting, is_shortened, key_of, waiting_items
+from bot.interfaces.tui.widgets.cells import fitted
 from bot.interfaces.tui.widgets.row_table import RowTable
 from bot.interfaces.tui.widgets.text_pane import TextLine
 from bot.read_models.agent import AgentModel
 from bot.read_models.documents import Document, ReadModel
 from bot.read_models.fleet import FleetAgent, FleetModel
+from bot.read_models.runs import IssueRunLine, RunLine
 from bot.read_models.waiting import AnswerChoice, PendingRequest, WaitingModel
 from bot.text.errors import UserError
 from core.errors import MusterError
@@ -57,6 +60,8 @@ REPAINT_S: Final = 0.5
 _TICK_S: Final = 1.0
 #: Characters and lines of an answer that is shown as a note; a longer one gets a page.
 _NOTE, _NOTE_LINES = 240, 3
+#: Characters of other people's words in a question.
+_LONGEST_ABOUT: Final = 300
 _THEMES: Final = ("textual-dark", "textual-light")
 
 
@@ -112,6 +117,7 @@ class Dashboard(App[None]):
         Binding("enter", "open", "Open"),
         Binding("a", "answer('approve')", "Approve"),
         Binding("d", "answer('deny')", "Deny"),
+        *(Binding(each.key, f"run_key('{each.key}')", each.label, show=each.key in "rA") for each in RUN_KEYS),
         *(Binding(each.key, f"agent_key('{each.key}')", each.label, show=each.key in "sv") for each in AGENT_KEYS),
         Binding("slash", "filter", "Filter"),
         Binding("colon", "command_line", "Command"),
@@ -191,6 +197,10 @@ class Dashboard(App[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether a key does something on this page."""
+        if action == "run_key":
+            return self._shown.shape is pages.RUNS_PAGE and not isinstance(self.screen, AgentScreen)
+        if action == "open" and isinstance(self.screen, RowScreen):
+            return self.target() is not None
         return not (action in ("open", "filter") and len(self.screen_stack) > 1)
 
     # --- documents --------------------------------------------------------------------------------------------------
@@ -232,13 +242,15 @@ class Dashboard(App[None]):
         for screen in self.screen_stack:
             if isinstance(screen, AgentScreen) and screen.document in changed:
                 screen.take(self._latest[screen.document])
+            elif isinstance(screen, RowScreen):
+                screen.tick()
             elif isinstance(screen, AnswerDialog) and "waiting" in changed:
                 screen.take(self._waiting().get(screen.key))
         self._show_state()
 
     def _tick(self) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, AgentScreen | AnswerDialog):
+            if isinstance(screen, AgentScreen | RowScreen | AnswerDialog):
                 screen.tick()
         self._shown.tick()
         self._show_state()
@@ -262,7 +274,7 @@ class Dashboard(App[None]):
             shown.set_class(bool(problem), "open")
             shown.update(literal(problem))
         for screen in self.screen_stack:
-            if isinstance(screen, AgentScreen):
+            if isinstance(screen, AgentScreen | RowScreen):
                 said = [TextLine(problem, "warn")] if problem else []
                 screen.line.show([TextLine("".join(text for text, _ in line), "dim"), *said])
 
@@ -291,6 +303,7 @@ class Dashboard(App[None]):
         if own:
             self._follow(sorted(own), "page")
         self._show_filter()
+        self.refresh_bindings()
         if (known := self._latest.get(page.shape.document)) is not None:
             page.take(known)
         page.tick()
@@ -300,6 +313,8 @@ class Dashboard(App[None]):
         """Open what is chosen."""
         if self.screen is self.main:
             self._shown.table.action_choose()
+        elif isinstance(self.screen, RowScreen) and (name := self.target()) is not None:
+            self.open_agent(name)
 
     @on(RowTable.Chosen)
     def _chosen(self, event: RowTable.Chosen) -> None:
@@ -309,8 +324,8 @@ class Dashboard(App[None]):
         elif self._shown.shape.id == "waiting":
             self._answer(event.key, "")
         elif item is not None and self._shown.shape.text is not None:
-            width = max(20, self.size.width - 4)
-            self.push_screen(OutputDialog(self._shown.shape.title, self._shown.shape.text(item, self._clock(), width)))
+            self.push_screen(RowScreen(self._shown, event.key, self._clock))
+            self.call_after_refresh(self._show_state)
 
     def open_agent(self, name: str) -> None:
         """Open an agent's page."""
@@ -386,11 +401,32 @@ class Dashboard(App[None]):
         """Return the name of the agent that a key is about, or None."""
         if isinstance(self.screen, AgentScreen):
             return self.screen.agent_name
-        item = self._shown.table.selected
+        item = self._item()
         if isinstance(item, FleetAgent):
             return item.name
         name = getattr(item, "agent", None) or getattr(item, "assigned", None)
         return name if isinstance(name, str) else None
+
+    def _item(self) -> object | None:
+        """Return the row that a key is about."""
+        return self.screen.item if isinstance(self.screen, RowScreen) else self._shown.table.selected
+
+    @work
+    async def action_run_key(self, key: str) -> None:
+        """Run the command of a key on the chosen run."""
+        pressed = next(each for each in RUN_KEYS if each.key == key)
+        run, command = self._item(), self.table.get(pressed.command)
+        if not isinstance(run, RunLine | IssueRunLine) or command is None:
+            self._note("Choose a run first.", error=True)
+            return
+        if command.name != "runs allow":
+            await self._order(command, {"id": run.id})
+            return
+        found = run.open_findings[:1] if isinstance(run, IssueRunLine) else ()
+        for each in found:
+            await self._order(command, {"id": run.id, "mark": each.mark or ""}, about=each.sentence)
+        if not found:
+            self._note(f"Nothing of {run.id} can be allowed.")
 
     @work
     async def action_agent_key(self, key: str) -> None:
@@ -411,26 +447,36 @@ class Dashboard(App[None]):
             arguments["text"] = text
         await self._order(command, arguments)
 
-    async def _order(self, command: Command, arguments: Mapping[str, str | bool | float]) -> None:
-        """Run a command, after a question if it is destructive, and show what it said."""
-        about = str(arguments.get("name", ""))
+    async def _order(self, command: Command, arguments: Mapping[str, str | bool | float], *, about: str = "") -> None:
+        """Run a command, after a question if it is destructive, and show what it said.
+
+        Args:
+            command: the command.
+            arguments: its arguments.
+            about: what the question is about, beside the command's line.
+        """
+        name = str(arguments.get("name", ""))
         detail = ASKED.get(command.name, "") if not arguments.get("clear") else "Agents may go out again."
+        if about:
+            detail = f"{fitted(about, _LONGEST_ABOUT).rstrip()}\n{detail}"
         if command.asks(arguments) or detail:
             if command.informs:
                 informed = await self._orders.run(command.name, arguments, progress=lambda text: self._note(text))
                 if informed.pinned is None:
-                    self.show_result(f"{command.name} {about}".strip(), informed)
+                    self.show_result(f"{command.name} {name}".strip(), informed)
                     return
                 arguments, detail = {**arguments, **informed.pinned}, informed.text
             question = f"Really {line_of(command, arguments)}?"
             if command.asks(arguments):
                 detail = f"{detail} {written(command.undo_words, '')}".strip()
-            if not await self.push_screen_wait(ConfirmDialog(question, detail, yes=command.name.capitalize())):
+            if not await self.push_screen_wait(
+                ConfirmDialog(question, detail, yes=command.name.split()[-1].capitalize())
+            ):
                 return
         result = await self._orders.run(
             command.name, arguments, confirmed=command.asks(arguments), progress=lambda text: self._note(text)
         )
-        self.show_result(f"{command.name} {about}".strip(), result)
+        self.show_result(f"{command.name} {name}".strip(), result)
 
     def show_result(self, title: str, result: CommandResult) -> None:
         """Show what a command said: a note if it is short, else a page."""

@@ -32,12 +32,33 @@ AGENT_KEYS: Final = (
     AgentKey(key="X", command="kill", label="Kill"),
     AgentKey(key="v", command="diff", label="Diff"),
 )
-#: What a key's command does to an agent, for the question before it.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunKey:
+    """A key that runs a command on the chosen run. On the page of runs it comes before the agent's key."""
+
+    key: str
+    command: str
+    label: str
+    meaning: str
+
+
+#: Keys that run a command on the chosen run.
+RUN_KEYS: Final = (
+    RunKey(key="r", command="runs retry", label="Retry", meaning="retry: an issue goes on, another run is repeated"),
+    RunKey(key="A", command="runs allow", label="Allow", meaning="allow what is in the way of its push, one at a time"),
+    RunKey(key="x", command="runs stop", label="Stop", meaning="stop the run, and not only its agent"),
+)
+#: What a key's command does, for the question before it.
 ASKED: Final[Mapping[str, str]] = {
     "cutoff": "Nothing of it leaves any more, until it is restored. What it waits for fails.",
     "freeze": "It stops after its turn, until it is resumed.",
     "stop": "It stops after its turn.",
     "kill": "It and everything that it started end at once. What it was doing is lost.",
+    "runs retry": "An agent works on it again, and uses tokens.",
+    "runs allow": "It counts as no secret, and the commits are published again.",
+    "runs stop": "Its turn is cancelled, and its agent frozen.",
     "estop": "No agent gets out any more, until the emergency stop is ended.",
 }
 
@@ -72,6 +93,13 @@ _GROUPS: Final = (
             ("a d", "approve or deny its oldest request: shows it first"),
             ("t", "on its page: thoughts"),
             ("p", "on its page: older turns"),
+        ),
+    ),
+    (
+        "A run",
+        (
+            *((each.key, each.meaning) for each in RUN_KEYS),
+            ("Enter", "its page; Enter there opens its agent"),
         ),
     ),
     (

@@ -16,7 +16,7 @@ from bot.gateway_feed.feed import GatewayFeed
 from bot.gateway_feed.requests import GatewayRequests
 from bot.interfaces.tui.app import Dashboard
 from bot.interfaces.tui.feeds.offline_feed import OfflineFeed
-from bot.interfaces.tui.feeds.orders import CommandOrders
+from bot.interfaces.tui.feeds.orders import DOOR, CommandOrders
 from bot.interfaces.tui.feeds.switching_source import SwitchingSource
 from bot.read_models.limits import LimitsModel
 from bot.setup import offline_fleet
@@ -47,7 +47,7 @@ def made(
         listens=partial(listens, paths.gateway_socket),
         standby=partial(standby_of, paths),
     )
-    orders = CommandOrders(paths, GatewayRequests(paths.gateway_socket, door="tui", retry_for=_RETRY_S))
+    orders = CommandOrders(paths, GatewayRequests(paths.gateway_socket, door=DOOR, retry_for=_RETRY_S))
     return Dashboard(source, orders, sections.load(), light=light)
 
 

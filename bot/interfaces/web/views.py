@@ -287,8 +287,8 @@ def issue_buttons(run: IssueRunLine) -> tuple[AnswerButton, ...]:
         return (_act("Try again now", "runs/retry", "good", id=run.id),)
     if run.state != "failed":
         return ()
-    marks = dict.fromkeys(each.mark for each in run.findings if each.mark and not each.is_allowed)
-    allowing = (_act(f"Allow {mark}", "runs/allow", "plain", id=run.id, mark=mark) for mark in marks if mark)
+    marks = (each.mark or "" for each in run.open_findings)
+    allowing = (_act(f"Allow {mark}", "runs/allow", "plain", id=run.id, mark=mark) for mark in marks)
     return (_act("Retry", "runs/retry", "good", id=run.id), *allowing)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
-from bot.issue_runs.forge_check.finding import ForgeFinding
+from bot.issue_runs.forge_check.result import ForgeCheckResult
 from bot.issue_runs.forge_link import ForgeLink
 from bot.issue_runs.intake.pickups import PickUpSource
 from core.errors import MusterError
@@ -30,7 +30,7 @@ class ForgeChecks:
     link: ForgeLink
     source: PickUpSource
 
-    async def account(self) -> AsyncIterator[ForgeFinding]:
+    async def account(self) -> AsyncIterator[ForgeCheckResult]:
         """Check address, token and organization."""
         link = self.link
         address, organization = link.settings.address, link.settings.organization
@@ -38,30 +38,30 @@ class ForgeChecks:
             facts = await link.whoami()
         except ForgeError as error:
             todo = "Check `forge: url` and `forge: token` in muster.yaml."
-            yield ForgeFinding(tried=f"token at {address}", state="missing", found=str(error), todo=todo)
+            yield ForgeCheckResult(tried=f"token at {address}", state="missing", found=str(error), todo=todo)
             return
         us = facts.account
         found = f"it belongs to {us.login} (id {us.id}); version {facts.forge_version}"
-        yield ForgeFinding(tried=f"token at {address}", state="ok", found=found)
+        yield ForgeCheckResult(tried=f"token at {address}", state="ok", found=found)
         yield self._scopes(facts.scopes)
         tried = f"members of {organization}"
         try:
             is_member = await link.client.is_org_member(organization, us.login)
         except MembershipUnknown as error:
             todo = f"Make {us.login} a member of {organization}, and give the token the scope read:organization."
-            yield ForgeFinding(tried=tried, state="missing", found=str(error), todo=todo)
+            yield ForgeCheckResult(tried=tried, state="missing", found=str(error), todo=todo)
         except ForgeError as error:
-            yield ForgeFinding(tried=tried, state="missing", found=str(error), todo="Try again later.")
+            yield ForgeCheckResult(tried=tried, state="missing", found=str(error), todo="Try again later.")
         else:
             found = f"the forge says whether somebody is a member; {us.login} is {'one' if is_member else 'none'}"
-            yield ForgeFinding(tried=tried, state="ok", found=found)
+            yield ForgeCheckResult(tried=tried, state="ok", found=found)
 
-    def _scopes(self, scopes: tuple[str, ...] | None) -> ForgeFinding:
+    def _scopes(self, scopes: tuple[str, ...] | None) -> ForgeCheckResult:
         if scopes is None:
             needed = "write:issue, write:repository, read:organization and read:user"
             if self.link.settings.kind == "github":
                 needed = "contents, issues and pull requests to write, checks, statuses and members to read"
-            return ForgeFinding(
+            return ForgeCheckResult(
                 tried="scopes of the token",
                 state="note",
                 found="the forge does not tell them; the checks below try what they are needed for",
@@ -69,27 +69,27 @@ class ForgeChecks:
             )
         lacking = [each for each in _GITHUB_SCOPES if each not in scopes and not _covered(each, scopes)]
         if lacking:
-            return ForgeFinding(
+            return ForgeCheckResult(
                 tried="scopes of the token",
                 state="missing",
                 found=f"it has {', '.join(scopes) or 'none'}",
                 todo=f"Make a token with {', '.join(lacking)}, too.",
             )
-        return ForgeFinding(tried="scopes of the token", state="ok", found=", ".join(scopes))
+        return ForgeCheckResult(tried="scopes of the token", state="ok", found=", ".join(scopes))
 
-    async def repository(self, name: RepositoryName) -> AsyncIterator[ForgeFinding]:
+    async def repository(self, name: RepositoryName) -> AsyncIterator[ForgeCheckResult]:
         """Check one repository."""
         link, by_fork = self.link, self.link.settings.pushes.fork
         try:
             facts = await link.client.repository(name)
         except ForgeError as error:
             todo = "Check its name, and give the account read access."
-            yield ForgeFinding(tried=f"{name}", state="missing", found=str(error), todo=todo)
+            yield ForgeCheckResult(tried=f"{name}", state="missing", found=str(error), todo=todo)
             return
         if by_fork:
             yield await self._fork(name)
         else:
-            yield ForgeFinding(
+            yield ForgeCheckResult(
                 tried=f"{name}",
                 state="ok" if facts.may_push else "missing",
                 found=f"the account {'may' if facts.may_push else 'may not'} push to it",
@@ -101,39 +101,39 @@ class ForgeChecks:
         yield await self._labels(name)
         yield await self._missing_labels(name)
         reached = ci_secrets.reached(link.settings.kind, by_fork=by_fork)
-        yield ForgeFinding(tried=f"{name}: secrets that a branch reaches", state="note", found=reached)
+        yield ForgeCheckResult(tried=f"{name}: secrets that a branch reaches", state="note", found=reached)
 
-    async def _fork(self, name: RepositoryName) -> ForgeFinding:
+    async def _fork(self, name: RepositoryName) -> ForgeCheckResult:
         tried = f"{name}: fork"
         todo = f"Fork {name} as the account at the forge."
         try:
             owner = (await self.link.whoami()).account.login
             fork = await self.link.client.repository(RepositoryName(owner, name.name))
         except ForgeError as error:
-            return ForgeFinding(tried=tried, state="missing", found=str(error), todo=todo)
+            return ForgeCheckResult(tried=tried, state="missing", found=str(error), todo=todo)
         if fork.is_fork_of is None or not fork.is_fork_of.is_same(name):
-            return ForgeFinding(tried=tried, state="missing", found=f"{fork.name} is no fork of it", todo=todo)
+            return ForgeCheckResult(tried=tried, state="missing", found=f"{fork.name} is no fork of it", todo=todo)
         if not fork.may_push:
             todo = "Give the token write access to it."
-            return ForgeFinding(tried=tried, state="missing", found=f"no push to {fork.name}", todo=todo)
-        return ForgeFinding(tried=tried, state="ok", found=f"the account may push to {fork.name}")
+            return ForgeCheckResult(tried=tried, state="missing", found=f"no push to {fork.name}", todo=todo)
+        return ForgeCheckResult(tried=tried, state="ok", found=f"the account may push to {fork.name}")
 
-    async def _protection(self, name: RepositoryName, default: str) -> ForgeFinding:
+    async def _protection(self, name: RepositoryName, default: str) -> ForgeCheckResult:
         tried = f"{name}: protected branches"
         try:
             rules = await self.link.client.protected_branches(name)
         except ForgeError as error:
             todo = "Nothing depends on it. Look at the rules at the forge yourself."
-            return ForgeFinding(tried=tried, state="note", found=str(error), todo=todo)
+            return ForgeCheckResult(tried=tried, state="note", found=str(error), todo=todo)
         if hit := [rule for rule in rules if fnmatchcase(f"{PREFIX}1", rule)]:
             todo = f"Change the rule, so that branches that begin with {PREFIX} can be pushed."
-            return ForgeFinding(tried=tried, state="missing", found=f"a rule covers Muster's: {hit[0]}", todo=todo)
+            return ForgeCheckResult(tried=tried, state="missing", found=f"a rule covers Muster's: {hit[0]}", todo=todo)
         if not any(fnmatchcase(default, rule) for rule in rules):
             todo = f"Protect {default}, so that the token could not push to it even if it were stolen."
-            return ForgeFinding(tried=tried, state="note", found=f"{default} is not protected", todo=todo)
-        return ForgeFinding(tried=tried, state="ok", found=", ".join(rules[:10]))
+            return ForgeCheckResult(tried=tried, state="note", found=f"{default} is not protected", todo=todo)
+        return ForgeCheckResult(tried=tried, state="ok", found=", ".join(rules[:10]))
 
-    async def _webhook(self, name: RepositoryName) -> ForgeFinding:
+    async def _webhook(self, name: RepositoryName) -> ForgeCheckResult:
         tried = f"{name}: webhook"
         todo = (
             f"Add one at the forge, with your address and {PATH}, the secret of `forge: webhooks: secret`, and the "
@@ -143,48 +143,48 @@ class ForgeChecks:
             addresses = await self.link.client.webhooks(name)
         except ForgeError as error:
             todo = f"The account may not see webhooks. Check at the forge that there is one for {PATH}."
-            return ForgeFinding(tried=tried, state="note", found=str(error), todo=todo)
+            return ForgeCheckResult(tried=tried, state="note", found=str(error), todo=todo)
         ours = [each for each in addresses if urlsplit(each).path.rstrip("/").endswith(PATH)]
         if not ours:
             found = f"{len(addresses)} webhooks, none of them ends with {PATH}"
-            return ForgeFinding(tried=tried, state="missing", found=found, todo=todo)
-        return ForgeFinding(tried=tried, state="ok", found=f"events go to {urlsplit(ours[0]).netloc}")
+            return ForgeCheckResult(tried=tried, state="missing", found=found, todo=todo)
+        return ForgeCheckResult(tried=tried, state="ok", found=f"events go to {urlsplit(ours[0]).netloc}")
 
-    async def _labels(self, name: RepositoryName) -> ForgeFinding:
+    async def _labels(self, name: RepositoryName) -> ForgeCheckResult:
         tried = f"{name}: labels"
         try:
             issues = await self.link.client.labelled_issues(name)
             rules = await self.source.rules()
         except MusterError as error:
-            return ForgeFinding(tried=tried, state="missing", found=str(error), todo="Mend that first.")
+            return ForgeCheckResult(tried=tried, state="missing", found=str(error), todo="Mend that first.")
         used = {label.lower().strip() for issue in issues for label in issue.labels}
         known = {f"{TARGET_LABEL}{each}" for each in rules.targets}
         known |= {f"{SANDBOX_LABEL}{each}" for each in rules.sandboxes}
         ours = sorted(each for each in used if each.startswith((TARGET_LABEL, SANDBOX_LABEL)))
         if wrong := [each for each in ours if each not in known]:
             todo = f"Known are: {', '.join(sorted(known)[:20])}."
-            return ForgeFinding(tried=tried, state="note", found=f"open issues have {wrong[0]}", todo=todo)
+            return ForgeCheckResult(tried=tried, state="note", found=f"open issues have {wrong[0]}", todo=todo)
         if not ours:
-            todo = f"Add labels at the forge, such as {sorted(known)[0] if known else TARGET_LABEL + 'coder'}."
-            return ForgeFinding(tried=tried, state="note", found="no open issue has one for Muster", todo=todo)
-        return ForgeFinding(tried=tried, state="ok", found=f"open issues have {', '.join(ours[:10])}")
+            todo = f"Add labels at the forge, such as {TARGET_LABEL}{min(rules.targets, default='coder')}."
+            return ForgeCheckResult(tried=tried, state="note", found="no open issue has one for Muster", todo=todo)
+        return ForgeCheckResult(tried=tried, state="ok", found=f"open issues have {', '.join(ours[:10])}")
 
-    async def _missing_labels(self, name: RepositoryName) -> ForgeFinding:
+    async def _missing_labels(self, name: RepositoryName) -> ForgeCheckResult:
         """Find out which roles and agents no issue can be labelled for."""
         tried = f"{name}: labels to choose from"
         try:
             there = {each.lower().strip() for each in await self.link.client.labels(name)}
             targets = (await self.source.rules()).targets
         except MusterError as error:
-            return ForgeFinding(tried=tried, state="note", found=str(error), todo="Look at the labels yourself.")
+            return ForgeCheckResult(tried=tried, state="note", found=str(error), todo="Look at the labels yourself.")
         lacking = sorted(label for each in targets if (label := f"{TARGET_LABEL}{each}") not in there)
         if not lacking:
-            return ForgeFinding(tried=tried, state="ok", found="there is one for each role and agent")
+            return ForgeCheckResult(tried=tried, state="ok", found="there is one for each role and agent")
         named = ", ".join(lacking[:20]) + (f" and {len(lacking) - 20} more" if len(lacking) > 20 else "")
         todo = "Add those that you want to use at the forge."
-        return ForgeFinding(tried=tried, state="note", found=f"there are no labels {named}", todo=todo)
+        return ForgeCheckResult(tried=tried, state="note", found=f"there are no labels {named}", todo=todo)
 
-    async def issue(self, at: IssueReference) -> ForgeFinding:
+    async def issue(self, at: IssueReference) -> ForgeCheckResult:
         """Decide about one issue, without picking it up. Whether it has a run already is not looked at."""
         tried = f"pick-up of {at}, dry"
         link = self.link
@@ -195,13 +195,13 @@ class ForgeChecks:
             memberships = {each.id: await self._is_member(each) for each in members_to_ask(issue)}
             decision = decide(at, issue, await self.source.rules(), memberships=memberships, has_run=False)
         except MusterError as error:
-            return ForgeFinding(tried=tried, state="missing", found=str(error), todo="Mend that first.")
+            return ForgeCheckResult(tried=tried, state="missing", found=str(error), todo="Mend that first.")
         problem = self.source.sandbox_problem(decision.sandboxes) if decision.outcome is PickUp.PICK_UP else None
         if problem is not None:
-            return ForgeFinding(tried=tried, state="missing", found=problem, todo="Name other sandbox profiles.")
+            return ForgeCheckResult(tried=tried, state="missing", found=problem, todo="Name other sandbox profiles.")
         is_ok = decision.outcome is PickUp.PICK_UP
         found = f"it would be picked up: {decision.sentence}" if is_ok else "it would not be picked up"
-        return ForgeFinding(
+        return ForgeCheckResult(
             tried=tried, state="ok" if is_ok else "missing", found=found, todo="" if is_ok else decision.sentence
         )
 

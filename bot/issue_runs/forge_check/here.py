@@ -5,38 +5,34 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Final
 
 import aiohttp
 
+from bot.config.forge import extra
 from bot.config.forge.settings import ForgeBlock
 from bot.config.surfaces.web import parse_listen
-from bot.issue_runs.forge_check.finding import ForgeFinding
+from bot.issue_runs.forge_check.result import ForgeCheckResult
 from core.errors import MusterError
 from forge.model.references import RepositoryName
 from forge.webhooks.event import ForgeEvent
 from forge.webhooks.listener import PATH, WebhookError, WebhookListener
 
-#: What the extra `forge` brings, by the names of modules.
-EXTRA: Final = ("detect_secrets",)
 _BODY: Final = b"{}"
 _PATIENCE_S: Final = 5.0
 
 
-def extra(modules: Sequence[str] = EXTRA) -> ForgeFinding:
-    """Check that what only the forge needs is installed."""
-    lacking = [each for each in modules if find_spec(each) is None]
-    todo = "Install it: `uv tool install 'muster-fleet[forge]'`, or `pip install 'muster-fleet[forge]'`."
-    return ForgeFinding(
+def installed(lacking: Sequence[str]) -> ForgeCheckResult:
+    """Return whether what only the forge needs is installed, from the modules that are not."""
+    return ForgeCheckResult(
         tried="extra `forge`",
         state="missing" if lacking else "ok",
         found=f"not installed: {', '.join(lacking)}" if lacking else "installed",
-        todo=todo if lacking else "",
+        todo=f"{extra.INSTALL}." if lacking else "",
     )
 
 
-def default_sandbox(block: ForgeBlock, kinds: Mapping[str, str]) -> ForgeFinding:
+def default_sandbox(block: ForgeBlock, kinds: Mapping[str, str]) -> ForgeCheckResult:
     """Check the sandbox of issues that name none.
 
     Args:
@@ -47,16 +43,16 @@ def default_sandbox(block: ForgeBlock, kinds: Mapping[str, str]) -> ForgeFinding
     if block.sandbox is None:
         found = "none: issues without a label muster-sandbox:NAME are refused"
         todo = "Set `forge: sandbox` in muster.yaml, unless that is what you want."
-        return ForgeFinding(tried=tried, state="note", found=found, todo=todo)
+        return ForgeCheckResult(tried=tried, state="note", found=found, todo=todo)
     kind = kinds[block.sandbox]
     if kind == "none":
         found = f"{block.sandbox} isolates nothing: an agent there acts as you, on words of strangers"
         todo = "Set `forge: sandbox` to a profile that isolates."
-        return ForgeFinding(tried=tried, state="missing", found=found, todo=todo)
-    return ForgeFinding(tried=tried, state="ok", found=f"{block.sandbox} ({kind})")
+        return ForgeCheckResult(tried=tried, state="missing", found=found, todo=todo)
+    return ForgeCheckResult(tried=tried, state="ok", found=f"{block.sandbox} ({kind})")
 
 
-async def webhook(block: ForgeBlock, environ: Mapping[str, str]) -> ForgeFinding:
+async def webhook(block: ForgeBlock, environ: Mapping[str, str]) -> ForgeCheckResult:
     """Send a signed event to our own address. If nobody listens there, listen for as long as it takes."""
     assert block.webhooks is not None
     tried = f"signed event to {block.webhooks.listen}"
@@ -66,7 +62,7 @@ async def webhook(block: ForgeBlock, environ: Mapping[str, str]) -> ForgeFinding
         listener = WebhookListener(block.kind, secret, [RepositoryName("check", "check")], _nowhere, host, port)
     except MusterError as error:
         todo = "Set `forge: webhooks: secret` in muster.yaml."
-        return ForgeFinding(tried=tried, state="missing", found=str(error), todo=todo)
+        return ForgeCheckResult(tried=tried, state="missing", found=str(error), todo=todo)
     host = f"[{host}]" if ":" in host else host
     try:
         try:
@@ -78,16 +74,16 @@ async def webhook(block: ForgeBlock, environ: Mapping[str, str]) -> ForgeFinding
             who = "a listener of this check, as Muster is down,"
     except (aiohttp.ClientError, TimeoutError, OSError, WebhookError) as error:
         todo = "Look what listens there, or change `forge: webhooks: listen`."
-        return ForgeFinding(tried=tried, state="missing", found=str(error) or "it takes too long", todo=todo)
+        return ForgeCheckResult(tried=tried, state="missing", found=str(error) or "it takes too long", todo=todo)
     finally:
         await listener.stop()
     if status == 401:
         todo = "Restart Muster, so that it has the secret that muster.yaml refers to."
-        return ForgeFinding(tried=tried, state="missing", found=f"{who} has another secret ({status})", todo=todo)
+        return ForgeCheckResult(tried=tried, state="missing", found=f"{who} has another secret ({status})", todo=todo)
     if status != 200:
         todo = "Look what listens there, or change `forge: webhooks: listen`."
-        return ForgeFinding(tried=tried, state="missing", found=f"status {status}", todo=todo)
-    return ForgeFinding(tried=tried, state="ok", found=f"{who} took it")
+        return ForgeCheckResult(tried=tried, state="missing", found=f"status {status}", todo=todo)
+    return ForgeCheckResult(tried=tried, state="ok", found=f"{who} took it")
 
 
 async def _nowhere(events: Sequence[ForgeEvent]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bot.config.forge import extra
 from bot.config.loader import Settings
 from bot.config.paths import Paths
 from bot.issue_runs.forge_check import here
 from bot.issue_runs.forge_check.at_forge import ForgeChecks
-from bot.issue_runs.forge_check.finding import ForgeFinding
+from bot.issue_runs.forge_check.result import ForgeCheckResult
 from bot.issue_runs.forge_link import ForgeLink
 from bot.issue_runs.intake.pickups import Configured
 from bot.setup import launch_planner
@@ -22,7 +23,7 @@ from forge.model.references import IssueReference
 
 async def check(
     paths: Paths, settings: Settings, environ: Mapping[str, str], *, issue: IssueReference | None = None
-) -> list[ForgeFinding]:
+) -> list[ForgeCheckResult]:
     """Run all checks.
 
     Args:
@@ -34,10 +35,10 @@ async def check(
     block = settings.forge
     if block is None:
         todo = "Add the block `forge:`; docs/how-to/forge.md says how."
-        return [ForgeFinding(tried="muster.yaml", state="missing", found="it names no forge", todo=todo)]
+        return [ForgeCheckResult(tried="muster.yaml", state="missing", found="it names no forge", todo=todo)]
     planner = launch_planner.planner(paths, settings, environ, with_way=False)
     kinds = {name: profile.kind for name, profile in planner.profiles.items()}
-    found = [here.extra(), here.default_sandbox(block, kinds)]
+    found = [here.installed(extra.lacking()), here.default_sandbox(block, kinds)]
     if block.listens:
         found.append(await here.webhook(block, environ))
     try:
@@ -47,7 +48,7 @@ async def check(
         client = open_client(block.kind, address, token, options=options)
     except (MusterError, ValueError) as error:
         todo = "Check `forge: token` and `forge: url` in muster.yaml."
-        return [*found, ForgeFinding(tried="token", state="missing", found=str(error), todo=todo)]
+        return [*found, ForgeCheckResult(tried="token", state="missing", found=str(error), todo=todo)]
     link = ForgeLink(block, address.host, client, token, b"", paths.state)
     checks = ForgeChecks(link, Configured(planner, link))
     try:
@@ -57,7 +58,17 @@ async def check(
         for name in link.repositories:
             found += [each async for each in checks.repository(name)]
         if issue is not None:
-            found.append(await checks.issue(issue))
+            found.append(await checks.issue(issue) if _is_configured(link, issue) else _elsewhere(issue))
     finally:
         await client.close()
     return found
+
+
+def _is_configured(link: ForgeLink, issue: IssueReference) -> bool:
+    return link.configured(str(issue.repository)) is not None
+
+
+def _elsewhere(issue: IssueReference) -> ForgeCheckResult:
+    found = f"{issue.repository} is no repository of `forge: repositories`"
+    todo = f"Add {issue.repository} there, if its issues are to be picked up."
+    return ForgeCheckResult(tried=f"pick-up of {issue}, dry", state="missing", found=found, todo=todo)

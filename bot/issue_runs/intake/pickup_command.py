@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,7 +15,9 @@ from bot.commands.registry import Reply
 from bot.issue_runs.forge_link import ForgeLink
 from bot.issue_runs.intake.pickups import BY_COMMAND, Configured, Wanted, pick_ups_of
 from bot.issue_runs.services import IssueServices
+from bot.text import markdown
 from bot.text.errors import NotPermitted, UsageError, UserError
+from core.validation_errors import suggestion, there_are
 from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import IssueRun
 from fleet.errors import FleetError
@@ -22,6 +26,8 @@ from forge.model.errors import ForgeError
 from forge.model.references import IssueReference
 from forge.model.values import ForgeUser, Issue
 from forge.targeting import SANDBOX_LABEL, TARGET_LABEL, PickUp, PickUpDecision, PickUpRules, decide
+
+_NUMBER: Final = re.compile(r"#?[1-9][0-9]{0,17}")
 
 
 class NotPickedUp(UserError):
@@ -52,14 +58,16 @@ async def pick_up(ctx: Context[IssueServices], issue: str, *, role: str | None, 
         _refuse_second(at, await issue_runs.of_issue(tx, link.host, str(at.repository), at.number))
     source = Configured(ctx.services.planner, link)
     try:
+        rules = await source.rules()
+        _refuse_unknown(rules, role, _split(sandbox))
         found = await link.client.read_issue(at)
-        decision = as_asked(at, found, await source.rules(), role=role, sandboxes=_split(sandbox))
+        decision = as_asked(at, found, rules, role=role, sandboxes=_split(sandbox))
         problem = source.sandbox_problem(decision.sandboxes) if decision.outcome is PickUp.PICK_UP else None
         comments = await link.client.read_comments(at) if decision.outcome is PickUp.PICK_UP else ()
     except (ForgeError, FleetError) as error:
         raise UserError(f"{error} Nothing was begun.", code=error.code) from error
     if decision.outcome is not PickUp.PICK_UP:
-        more = " Or give --role ROLE." if decision.reason == "no_label" else ""
+        more = " Add one at the forge, or give --role ROLE." if decision.reason == "no_label" else ""
         raise NotPickedUp(f"{decision.sentence}{more} Nothing was begun.")
     if problem is not None:
         raise NotPickedUp(f"{problem} Nothing was begun.")
@@ -113,10 +121,12 @@ def _split(sandbox: str | None) -> list[str]:
 
 
 def _reference(link: ForgeLink, issue: str) -> IssueReference:
+    if _NUMBER.fullmatch(issue):
+        raise UsageError(f"{issue} names no repository. Write it as {link.repositories[0]}#{issue.lstrip('#')}.")
     try:
-        at = IssueReference.parse(issue)
-    except ValueError:
-        raise UsageError(f"{issue[:80]!r} is no issue. Write it as owner/repo#17.") from None
+        at = IssueReference.of_issue(issue, link.settings.address)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     repository = link.configured(str(at.repository))
     if repository is None:
         known = ", ".join(map(str, link.repositories[:10]))
@@ -125,6 +135,27 @@ def _reference(link: ForgeLink, issue: str) -> IssueReference:
             code="forge.unknown_repository",
         )
     return IssueReference(repository, at.number)
+
+
+def _refuse_unknown(rules: PickUpRules, role: str | None, sandboxes: Sequence[str]) -> None:
+    """Refuse what an operator asked for and is not there, before the issue's labels come into it.
+
+    Raises:
+        NotPickedUp: there is none of that name.
+    """
+    if role is not None and role.lower() not in rules.targets:
+        known = sorted(rules.targets)
+        raise NotPickedUp(
+            f"No role and no agent is called {markdown.one_line(role, 40)!r}.{suggestion(role.lower(), known)} "
+            f"{there_are(known)}. Nothing was begun."
+        )
+    for each in sandboxes:
+        if each.lower() not in rules.sandboxes:
+            known = sorted(rules.sandboxes)
+            raise NotPickedUp(
+                f"No sandbox profile for issues is called {markdown.one_line(each, 40)!r}."
+                f"{suggestion(each.lower(), known)} {there_are(known)}. Nothing was begun."
+            )
 
 
 def _refuse_second(at: IssueReference, run: IssueRun | None) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.context import Context
 from bot.commands.registry import Reply
-from bot.commands.syntax import command_line
 from bot.issue_runs.rounds import text
 from bot.issue_runs.rounds.round_state import named
 from bot.issue_runs.services import IssueServices
-from bot.runs.run_lookup import LISTED, ambiguous, similar
+from bot.runs import run_lookup
 from bot.text import markdown
 from bot.text.errors import UserError
 from database.queries.forge import issue_runs
@@ -26,13 +25,12 @@ class IssueRunOwner:
 
     services: IssueServices
 
-    async def retry(self, ctx: Context[Any], wanted: str) -> Reply | None:
-        """Begin another round of a run that waits for a decision; None if `wanted` names no such run."""
+    async def retry(self, ctx: Context[Any], run_id: str) -> Reply | None:
+        """Begin another round of a run that waits for a decision; None if this is no id of such a run or its round."""
         async with self.services.store.read() as tx:
-            found = await _matching(tx, wanted)
-        if not found:
+            run = await issue_runs.get(tx, named(run_id))
+        if run is None:
             return None
-        run = _only(found, wanted)
         if run.state in ACTIVE:
             # It waits for a forge that refuses something: that is tried again at once.
             self.services.rounds.look_again(run.id)
@@ -51,11 +49,13 @@ async def allow(ctx: Context[IssueServices], wanted: str, mark: str) -> Reply:
     """
     services = ctx.services
     async with services.store.read() as tx:
-        found = await _matching(tx, wanted)
-        near = "" if found else await similar(tx, named(wanted))
-    if not found:
-        _refuse_unknown(wanted, near)
-    run = _only(found, wanted)
+        found = await run_lookup.find(tx, wanted)
+        run = found if isinstance(found, IssueRun) else await issue_runs.get(tx, named(found.id))
+    if run is None:
+        raise UserError(
+            f"Run {markdown.code(found.id)} is of no issue, so nothing is in the way of a push. Nothing was changed.",
+            code="run.of_no_issue",
+        )
     marks = [str(each["mark"]) for each in run.findings or () if each.get("mark")]
     given = mark.strip().strip("`")
     if given not in marks:
@@ -94,28 +94,9 @@ async def _wake(tx: AsyncConnection, ctx: Context[Any], run: IssueRun) -> None:
     await issue_runs.add_wake(tx, wake)
 
 
-async def _matching(tx: AsyncConnection, wanted: str) -> list[IssueRun]:
-    begins = named(wanted)
-    found = await issue_runs.begins_with(tx, begins, limit=LISTED) if begins else []
-    return [run for run in found if run.id == begins] or found
-
-
-def _only(found: list[IssueRun], wanted: str) -> IssueRun:
-    if len(found) > 1:
-        raise ambiguous(wanted, found)
-    return found[0]
-
-
 def _check_waits(run: IssueRun) -> None:
     if run.state != "failed":
         raise UserError(
             f"Run {markdown.code(run.id)} does not wait for a decision ({run.state}); nothing was changed.",
             code="issue.not_waiting",
         )
-
-
-def _refuse_unknown(wanted: str, near: str) -> NoReturn:
-    raise UserError(
-        f"No run of an issue is called {markdown.one_line(wanted, 20)!r}.{near} {command_line('runs')} lists the runs.",
-        code="run.unknown",
-    )

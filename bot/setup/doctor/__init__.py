@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from bot.config import loader
 from bot.config.loader import Check
 from bot.config.paths import Paths
-from bot.setup.doctor import agents, hosting, installation, logins, machine, network, tmux
+from bot.setup.doctor import agents, forge, hosting, installation, logins, machine, network, tmux
 from bot.setup.doctor.finding import DoctorFinding
 from fleet.sandbox import selection
 
@@ -47,6 +47,7 @@ def examine(
         *agents.accounts(checked, environ),
         *agents.examine(checked, paths, environ),
         *tmux.examine(checked, which),
+        *forge.examine(checked, paths, environ),
         installation.running(paths),
         installation.egress(paths),
     ]

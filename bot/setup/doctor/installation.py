@@ -30,6 +30,7 @@ from database import migrations
 from database.engine import dsn
 from egress.http.header_filter import goes_as_key
 
+_STAYS_DOWN: Final = "Muster does not start."
 #: Bytes below which a disk counts as nearly full.
 LITTLE_SPACE: Final = 1024 * 1024 * 1024
 
@@ -77,7 +78,9 @@ def secrets(checked: Check, environ: Mapping[str, str]) -> Iterator[DoctorFindin
                 name=place,
                 state="wrong",
                 found=str(error),
-                costs="The connector or account that needs it cannot log in.",
+                costs=_STAYS_DOWN
+                if place.startswith(("forge.", "metrics."))
+                else "The connector or account that needs it cannot log in.",
             )
         else:
             yield DoctorFinding(name=place, state="ok", found=f"{reference} holds a secret")
@@ -126,6 +129,10 @@ def references(checked: Check) -> list[tuple[str, Reference]]:
             walk(f"connectors.{connector.name}", connector.settings)
         walk("accounts", dict(checked.settings.accounts))
         walk("register.password", checked.settings.register_password)
+        walk("metrics", checked.settings.metrics)
+        if (forge := checked.settings.forge) is not None:
+            walk("forge.token", forge.token)
+            walk("forge.webhooks", forge.webhooks if forge.listens else None)
     for agent in checked.roster.agents if checked.roster else ():
         walk(f"agents[{agent.name}].env", agent.env)
     return found

@@ -49,8 +49,8 @@ class AgentRow(Record):
     home: str | None = None
     #: The model that answered its last turn in place of `model`; None: none did.
     model_answering: str | None = None
-    #: What the topic of a project is called that it works on; None: it belongs to no topic.
-    topic: str | None = None
+    #: What it was launched for, as people read it: a topic, a run or an issue; None: it is an agent of the roster.
+    purpose: str | None = None
     host: str = ""
     tenant_id: str = ""
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import delete, func, literal, select, update
+from sqlalchemy import delete, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.id_batches import batches
@@ -106,6 +106,13 @@ async def of_issue(tx: AsyncConnection, forge: str, repository: str, number: int
     """Return the run of an issue."""
     those = (issue_runs.c.forge == forge, issue_runs.c.repository == repository, issue_runs.c.number == number)
     return await IssueRun.one(tx, select(issue_runs).where(*those))
+
+
+async def about(tx: AsyncConnection, repository: str, number: int) -> list[IssueRun]:
+    """Return the runs of an issue or a pull request at any forge; names of repositories have no case."""
+    numbers = or_(issue_runs.c.number == number, issue_runs.c.pull_request == number)
+    query = select(issue_runs).where(func.lower(issue_runs.c.repository) == repository.lower(), numbers)
+    return await IssueRun.every(tx, query.order_by(issue_runs.c.created_at.desc(), issue_runs.c.id))
 
 
 async def of_pull_request(tx: AsyncConnection, forge: str, repository: str, number: int) -> IssueRun | None:

@@ -12,6 +12,8 @@ import pytest
 from bot.app import autostart
 from bot.auth.owner import owner_identity
 from bot.config.paths import Paths
+from bot.gateway_feed.requests import GatewayRequests
+from bot.interfaces.tui.feeds.orders import DOOR, CommandOrders
 from bot.setup import offline_stop, shutdown_record
 from bot.text.errors import UserError
 from database.queries.operations import audit_log
@@ -40,11 +42,11 @@ async def settled(home: House, wanted: str, *states: str) -> None:
     await waiting.until(home.row, lambda row: row.wanted == wanted and row.state in states)
 
 
-async def audited(home: House) -> list[tuple[str, str, str]]:
-    """The orders in the audit that came from a shell."""
+async def audited(home: House, *, door: str = "cli") -> list[tuple[str, str, str]]:
+    """The orders in the audit that came from a shell, or from another place."""
     async with home.orchestrator.store.read() as tx:
         lines = await audit_log.since(tx, 0, limit=100)
-    return [(line.action, line.identity, line.outcome) for line in lines if line.door == "cli"]
+    return [(line.action, line.identity, line.outcome) for line in lines if line.door == door]
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,20 @@ async def test_an_order_without_muster_holds_and_is_audited_once(
             await home.marks(home.say("[[say: here again]]", thread), "✅")
             assert ready in [text for text in home.chat.texts(thread) if "Ready" in text][-1]
             assert not offline_orders.keeps_down(home.paths.agent_folder("coder0"))
+
+
+async def test_an_order_of_the_dashboard_without_muster_is_the_dashboards_in_the_audit(tmp_path: Path) -> None:
+    async with house(tmp_path, roster=ROSTER) as home:
+        await launched(home)
+        orders = CommandOrders(home.paths, GatewayRequests(home.paths.gateway_socket, door=DOOR))
+        for command in ("freeze", "resume", "stop", "kill"):
+            result = await orders.run(command, {"name": "coder0"})
+            assert result.done, result.text
+        async with home.open(bring_up=True):
+            await settled(home, "stopped", "stopped")
+            given = [(each, owner_identity(), "done") for each in ("freeze", "resume", "stop", "kill")]
+            assert await audited(home, door="tui") == given
+            assert await audited(home) == []
 
 
 async def test_an_agent_is_frozen_and_resumed_without_muster(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ import pytest
 from bot.commands import sections
 from bot.config.paths import Paths
 from bot.interfaces.cli.main import run
+from core.crash_points import declare
 from core.signing.signing_key import SigningKey
+from database.engine.store import Store
+from database.queries.operations import audit_anchors, audit_log
 from fleet import workspace
 from forge.provenance import git_notes
 from forge.provenance.notes import note_line
@@ -21,6 +24,7 @@ from forge.provenance.posts import compose
 from tests.forge.forge_server.server import ForgeServer
 from tests.forge.provenance.records import PLAIN
 
+STEP = declare("tests.pull_verification")
 SHOP = "acme/shop"
 OTHER = SigningKey(b"o" * 32)
 ROUND = replace(PLAIN, run="5e7a1c/1", audit=None)
@@ -40,15 +44,51 @@ class Desk:
     def bare(self) -> Path:
         return self.forge.repository(SHOP).git.path
 
-    def note(self, commit: str, *, key: SigningKey | None = None, run_id: str = "5e7a1c/1") -> None:
+    def note(
+        self, commit: str, *, key: SigningKey | None = None, run_id: str = "5e7a1c/1", audit: str | None = None
+    ) -> None:
         found = workspace.find(self.bare)
         assert found is not None
-        line = note_line(replace(ROUND, run=run_id), commit, key or self.key)
+        line = note_line(replace(ROUND, run=run_id, audit=audit), commit, key or self.key)
         git_notes.publish(found, str(self.bare), commit, line)
 
     async def verify(self, *words: str) -> int:
         words = words or (f"{SHOP}#{self.number}",)
         return await asyncio.to_thread(run, sections.load(), ["provenance", "verify", *words])
+
+
+@dataclass
+class Audit:
+    """The audit log of the installation; its lines are a day apart, and the round was between the first two."""
+
+    store: Store
+    key: SigningKey
+
+    async def lines(self, *days: int) -> str:
+        """Write a line on each of these days after the round, and return the digest of the last."""
+        async with self.store.write(STEP) as tx:
+            for day in days:
+                at = ROUND.started.timestamp() + 86_400 * day
+                await audit_log.add(tx, key=f"{day}", at=at, identity="i", door="cli", action="a", outcome="done")
+            return await audit_anchors.head(tx)
+
+    async def run(self, statement: str) -> None:
+        """Change the log past Muster."""
+        async with self.store.write(STEP) as tx:
+            await tx.exec_driver_sql(statement)
+
+    async def expire(self, *, before: int) -> None:
+        """Delete the lines of days before one, as the retention job does."""
+        until = ROUND.started.timestamp() + 86_400 * before
+        async with self.store.write(STEP) as tx:
+            await audit_anchors.forget(tx, until, signer=self.key, now=until + 86_400 * 365)
+
+
+@pytest.fixture
+async def audit(desk: Desk, tmp_path: Path) -> AsyncIterator[Audit]:
+    store = await Store.open(Paths.of({"MUSTER_HOME": str(tmp_path)}).register_url)
+    yield Audit(store, desk.key)
+    await store.close()
 
 
 @pytest.fixture
@@ -137,6 +177,90 @@ async def test_a_merged_pull_request_is_checked_at_its_last_commit(
     desk.forge.merge(SHOP, desk.number, by="ana")
     assert await desk.verify() == 0
     assert "only the last one is checked" in capsys.readouterr().out
+
+
+async def test_a_record_is_compared_with_the_audit(
+    desk: Desk, audit: Audit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.note(desk.last, audit=await audit.lines(-1))
+    await audit.lines(1, 2)
+    assert await desk.verify(f"{SHOP}#{desk.number}", "--audit") == 0
+    said = capsys.readouterr().out
+    assert f"{desk.last[:12]}: matches" in said
+    assert "audit log: as Muster wrote it" in said
+    assert await desk.verify(f"{SHOP}#{desk.number}", "--audit", "--key", desk.key.public, "--json") == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("UPDATE audit SET identity = 'eve' WHERE key = '-1'", "audit_altered"),
+        ("UPDATE audit SET identity = 'eve' WHERE key = '2'", "audit_altered"),
+        ("DELETE FROM audit WHERE key = '1'", "audit_altered"),
+        ("DELETE FROM audit WHERE key = '-1'", "audit_missing"),
+        ("DELETE FROM audit", "audit_missing"),
+    ],
+)
+async def test_a_changed_or_missing_row_of_the_audit_is_found(
+    desk: Desk, audit: Audit, capsys: pytest.CaptureFixture[str], statement: str, code: str
+) -> None:
+    desk.note(desk.last, audit=await audit.lines(-1))
+    await audit.lines(1, 2)
+    await audit.run(statement)
+    assert await desk.verify(f"{SHOP}#{desk.number}", "--audit", "--json") == 1
+    last = json.loads(capsys.readouterr().out)["commits"][0]
+    assert code in [fault["code"] for fault in last["faults"]]
+    assert await desk.verify() == 0, "without --audit the log is not read"
+
+
+async def test_only_a_row_that_can_have_expired_may_be_missing(
+    desk: Desk, audit: Audit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = await audit.lines(-3, -1)
+    await audit.lines(1, 2)
+    desk.note(desk.last, audit=digest)
+    await audit.expire(before=-2)
+    assert await desk.verify(f"{SHOP}#{desk.number}", "--audit") == 0
+    assert "expired" not in capsys.readouterr().out, "its line is the first that is left"
+    await audit.expire(before=2)
+    assert await desk.verify(f"{SHOP}#{desk.number}", "--audit") == 0
+    assert "The line of the audit log that a record names may have expired." in capsys.readouterr().out
+
+
+async def test_a_row_of_a_time_that_the_audit_covers_may_not_be_missing(
+    desk: Desk, audit: Audit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await audit.lines(-3, -1, 1)
+    desk.note(desk.last, audit="ab" * 32)
+    await audit.expire(before=-2)
+    assert await desk.verify(f"{SHOP}#{desk.number}", "--audit") == 1
+    assert "The audit log has no line that a record names." in capsys.readouterr().out
+
+
+async def test_without_a_register_the_audit_is_no_file_that_is_made(
+    desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    desk.note(desk.last, audit="ab" * 32)
+    assert await desk.verify(f"{SHOP}#{desk.number}", "--audit") == 1
+    assert "There is no audit log here" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("register.db*"))
+    assert await desk.verify() == 0, "records are checked without one"
+
+
+async def test_a_machine_without_a_key_asks_for_one_and_a_wrong_one_matches_nothing(
+    desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    desk.note(desk.last)
+    Paths.of({"MUSTER_HOME": str(tmp_path)}).signing_key.unlink()
+    assert await desk.verify() == 1
+    assert "Name the key to trust with --key" in capsys.readouterr().err
+    assert await desk.verify(f"{SHOP}#{desk.number}", "--key", desk.key.public) == 0
+    assert await desk.verify(f"{SHOP}#{desk.number}", "--key", "ed25519:abc") == 1
+    assert "'ed25519:abc' is no public key" in capsys.readouterr().err
+    assert await desk.verify(f"{SHOP}#{desk.number}", "--key", OTHER.public) == 1
+    said = capsys.readouterr().out
+    assert f"signed by {desk.key.public}, which is not trusted" in said
+    assert "are named with --key" in said
 
 
 async def test_an_address_elsewhere_and_a_missing_forge_are_refused(

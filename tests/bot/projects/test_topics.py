@@ -22,7 +22,7 @@ async def test_words_in_a_projects_room_are_answered_in_a_thread_by_an_agent_of_
         await home.heard(thread, "hello from the topic")
         await home.marks(event, "📥", "👀", "✅")
         row = await home.row("web-1")
-        assert row.topic == (await topic(home)).title
+        assert row.purpose == (await topic(home)).title
         assert row.workspace == str(repo)
         again = home.say("[[say: and again]]", thread)
         await home.heard(thread, "and again")

@@ -136,6 +136,36 @@ async def test_commands_take_an_issues_run_by_its_id(home: House) -> None:
     assert "names no forge" in await home.ask(f"!runs retry {RUN.id}")
 
 
+async def test_an_issues_run_is_called_by_its_issue_and_its_pull_request_too(home: House) -> None:
+    await stored(home, RUN, work(1), work(2))
+    for name in ("acme/shop#17", "Acme/Shop#18", f"`{RUN.id}`", "5E7A"):
+        assert "c0ffee" in await home.ask(f"!runs {name}")
+    assert "No run is called 'acme/shop#19'" in await home.ask("!runs acme/shop#19")
+    assert "names no forge" in await home.ask("!runs retry acme/shop#17")
+    assert "no finding with the mark 'x'" in await home.ask("!runs allow acme/shop#18 x")
+
+
+async def test_an_id_that_could_be_an_issues_run_or_another_is_never_guessed(home: House) -> None:
+    await stored(home, RUN, work(1), work(2))
+    async with home.orchestrator.store.write(STEP) as tx:
+        await runs.add(tx, dataclasses.replace(work(3), id="5e7b0000", reference=None, agent="judge"))
+    for command in ("runs", "runs retry", "runs stop", "runs allow"):
+        said = await home.ask(f"!{command} 5e7{' c0ffee' if command == 'runs allow' else ''}")
+        assert f"Several runs begin with '5e7': `{RUN.id}`, `5e7b0000`." in said
+    assert "is of no issue" in await home.ask("!runs allow 5e7b c0ffee")
+
+
+async def test_a_round_says_whose_it_is_and_only_the_last_operations_are_listed(home: House) -> None:
+    await stored(home, RUN, work(1), work(2))
+    said = await home.ask(f"!runs {RUN.id}-2")
+    assert f"It is a round of an issue's run: `!runs {RUN.id}` shows all of it." in said
+    assert "--resume" not in said
+    whole = await home.ask(f"!runs {RUN.id}")
+    assert "(45 earlier ones are left out)" in whole
+    assert "read #59" in whole
+    assert "`read #44`" not in whole
+
+
 async def test_a_run_that_ended_long_ago_is_still_found_by_its_id(home: House) -> None:
     over = dataclasses.replace(RUN, state="destroyed", ended_at=2000.0)
     await stored(home, over, work(1))

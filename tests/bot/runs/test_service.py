@@ -39,7 +39,7 @@ async def test_a_run_is_answered_counted_and_leaves_its_agent_frozen(tmp_path: P
         assert run.tokens is not None
         assert run.tokens > 0
         row = await home.row("coder")
-        assert (row.wanted, row.topic) == ("frozen", f"[cyan] run {run.id}")
+        assert (row.wanted, row.purpose) == ("frozen", f"[cyan] run {run.id}")
         # No roster has the agents of runs.
         assert not home.paths.roster_yaml.exists()
         await home.heard(await home.thread("coder"), f"Run `{run.id}` is done")
@@ -155,7 +155,7 @@ async def test_an_agent_of_the_roster_is_used_itself_unless_it_runs(tmp_path: Pa
     async with house(tmp_path, settings=SETTINGS, roster=roster) as home, home.open():
         await home.ask('!run coder0 --prompt "[[say: myself]]"')
         assert (await ended(home, "coder0")).answer == "myself"
-        assert (await home.row("coder0")).topic is None
+        assert (await home.row("coder0")).purpose is None
         said = await home.ask('!run coder0 --prompt "[[say: another]]"')
         assert "The name coder0 is taken" in said
         assert (await ended(home, "coder0-2")).answer == "another"

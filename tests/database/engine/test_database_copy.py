@@ -63,17 +63,17 @@ def rows_of(table: Table, count: int) -> list[dict[str, Any]]:
         row: dict[str, Any] = {}
         for column in table.c:
             if column.nullable and number % 3 == 0:
-                row[column.name] = null()
+                row[column.key] = null()
             elif column.primary_key or column.unique or column.name in {"event_id", "key", *unique}:
-                row[column.name] = number + 1 if isinstance(column.type, Integer) else f"{column.name} {number:05}"
+                row[column.key] = number + 1 if isinstance(column.type, Integer) else f"{column.name} {number:05}"
             elif isinstance(column.type, Boolean):
-                row[column.name] = number % 2 == 0
+                row[column.key] = number % 2 == 0
             elif isinstance(column.type, Float):
-                row[column.name] = 1_700_000_000.123456 + number / 7
+                row[column.key] = 1_700_000_000.123456 + number / 7
             elif isinstance(column.type, Integer):
-                row[column.name] = number
+                row[column.key] = number
             else:
-                row[column.name] = next(objects if column.type.__class__.__name__ == "JSON" else texts)
+                row[column.key] = next(objects if column.type.__class__.__name__ == "JSON" else texts)
         made.append(row)
     return made
 

@@ -30,6 +30,34 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
         IssueReference.parse(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a/b#17",
+        "https://git.example/x/a/b/issues/17",
+        "https://git.example/x/a/b/issues/17/",
+        "https://git.example/x/a/b/issues/17?q=1#c",
+    ],
+)
+def test_an_issue_is_called_by_its_name_or_the_address_of_its_page(text: str) -> None:
+    for base in ("https://git.example/x", "https://git.example/x/"):
+        assert str(IssueReference.of_issue(text, base)) == "a/b#17"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://git.example/a/b/issues/17", "https://git.example/xa/b/issues/17", "https://git.example/x/a/b/pulls/17",
+        "https://git.example.evil/x/a/b/issues/17", "https://git.example/x/../b/issues/17", "file:///x/a/b/issues/17",
+        "https://git.example/x/a/b/issues/017", "https://git.example/x/a/b/issues/17/edit", "//git.example/x", "://",
+    ],
+)  # fmt: skip
+def test_an_address_of_something_else_is_no_issue(text: str) -> None:
+    for base in ("https://git.example/x", ""):
+        with pytest.raises(ValueError, match="Write it as owner/repo"):
+            IssueReference.of_issue(text, base)
+
+
 @pytest.mark.parametrize("text", ["a", "a/b/c", "a/..", "../b", "a/b#1", "a/b\n", "https://forge.example/a/b"])
 def test_what_is_no_repository_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="Write it as owner/repo"):

@@ -14,26 +14,27 @@ from forge.provenance.record import bounded
 from forge.provenance.verification import CommitVerification, ProvenanceFault
 from tests.forge.provenance.records import HOSTILE, PLAIN
 
-BASES = ("https://git.example.org/gitea", "https://github.com")
+GITEA, GITHUB = "https://git.example.org/gitea/", "https://github.com"
 PULL = IssueReference.parse("acme/app#17")
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "base"),
     [
-        "acme/app#17",
-        "https://git.example.org/gitea/acme/app/pulls/17",
-        "https://github.com/acme/app/pull/17#issuecomment-1",
-        "https://github.com/acme/app/pull/17/?w=1",
+        ("acme/app#17", GITEA),
+        ("acme/app#17", ""),
+        ("https://git.example.org/gitea/acme/app/pulls/17", GITEA),
+        ("https://github.com/acme/app/pull/17#issuecomment-1", GITHUB),
+        ("https://github.com/acme/app/pull/17/?w=1", GITHUB),
     ],
 )
-def test_a_pull_request_is_named_by_number_or_address(text: str) -> None:
-    assert reference_of(text, BASES) == PULL
+def test_a_pull_request_is_named_by_number_or_address(text: str, base: str) -> None:
+    assert reference_of(text, base) == PULL
 
 
 @pytest.mark.parametrize("text", ["main", "a..b", "HEAD~3", "#17", "acme/app", "0123abc"])
 def test_a_commit_is_none(text: str) -> None:
-    assert reference_of(text, BASES) is None
+    assert reference_of(text, GITHUB) is None
 
 
 @pytest.mark.parametrize(
@@ -47,8 +48,9 @@ def test_a_commit_is_none(text: str) -> None:
     ],
 )
 def test_an_address_of_something_else_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"owner/repo|no repository"):
-        reference_of(text, BASES)
+    for base in (GITEA, GITHUB, ""):
+        with pytest.raises(ValueError, match=r"owner/repo|no repository"):
+            reference_of(text, base)
 
 
 @given(words=HOSTILE)

@@ -19,6 +19,8 @@ from egress.errors import EgressAbsent
 OFFLINE_COMMANDS: Final = frozenset({"stop", "kill", "freeze", "resume", "cutoff", "restore", "estop"})
 #: The reason of an answer that asks for a confirmation.
 _CONFIRM_FIRST: Final = "confirm"
+#: What the audit calls the dashboard.
+DOOR: Final = "tui"
 _AUDITED: Final = "Muster was not asked. The audit has this once Muster and its register are back."
 
 
@@ -109,13 +111,13 @@ def _carried_out(paths: Paths, command: str, arguments: Mapping[str, str | bool 
     name, now = str(arguments.get("name", "")), bool(arguments.get("now"))
     match command:
         case "stop":
-            return offline_stop.stop(paths, name, now=now)
+            return offline_stop.stop(paths, name, now=now, door=DOOR)
         case "kill":
-            return offline_stop.kill(paths, name)
+            return offline_stop.kill(paths, name, door=DOOR)
         case "freeze":
-            return offline_stop.freeze(paths, name, now=now)
+            return offline_stop.freeze(paths, name, now=now, door=DOOR)
         case "resume":
-            started = offline_stop.resume(paths, name)
+            started = offline_stop.resume(paths, name, door=DOOR)
             return f"{name} runs again." if started else f"{name} is resumed once Muster runs, if it is frozen."
         case "cutoff":
             return offline_egress.cut_off(paths, name)

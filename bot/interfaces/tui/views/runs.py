@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from bot.interfaces.tui.views.fleet import ago
 from bot.interfaces.tui.widgets.row_table import TableColumn, TableShape
 from bot.interfaces.tui.widgets.text_pane import Look, TextLine, look_of
-from bot.read_models.runs import IssueRunLine, RunLine, RunsModel
+from bot.read_models.runs import IssueRound, IssueRunLine, RunLine, RunsModel
 from bot.text.markdown import color_mark, span
 from budget import amounts
 
@@ -55,7 +55,7 @@ def _look(run: RunItem) -> Look:
 
 RUNS: Final = TableShape[RunItem](
     columns=(
-        TableColumn(title="RUN", width=8, order=lambda r: (r.id,), cell=lambda r, _: (r.id, "")),
+        TableColumn(title="RUN", width=10, order=lambda r: (r.id,), cell=lambda r, _: (r.id, "")),
         TableColumn(title="STATE", width=9, order=lambda r: (r.state, r.created_at), cell=lambda r, _: _state(r)),
         TableColumn(title="AGENT", width=11, grows=1, order=lambda r: (r.agent,),
                     cell=lambda r, _: (_agent(r), _look(r))),
@@ -98,29 +98,40 @@ def issue_text(run: IssueRunLine, now: float) -> list[TextLine]:
         lines.append(TextLine(f"In the way: {found.sentence}{mark}", "bad"))
     if run.more_findings:
         lines.append(TextLine(f"{run.more_findings} more are in the way.", "bad"))
-    for each in run.rounds:
-        used = "" if each.tokens is None else f" · {amounts.tokens(each.tokens)} tokens"
-        lines.append(TextLine(f"Round {each.number} · {each.state.replace('_', ' ')}{used}"))
+    lines += [TextLine(_round_text(each, now)) for each in run.rounds]
     if run.more_operations:
         lines.append(TextLine(f"{run.more_operations} earlier operations are not shown.", "dim"))
     lines += [TextLine(f"· {each}") for each in run.operations]
     lines.append(
         TextLine(
-            f"Picked up for {run.picked_by} ({run.picked_how}) · role {run.role} · sandbox "
-            f"{', '.join(run.sandboxes) or 'none'} · thread in {run.room} ({run.connector})",
+            f"Picked up {ago(run.created_at, now)} ago for {run.picked_by} ({run.picked_how}) · role {run.role} · "
+            f"sandbox {', '.join(run.sandboxes) or 'none'} · thread in {run.room} ({run.connector})",
             "dim",
         )
     )
     waiting = f" ({run.waiting_wakes} wait)" if run.waiting_wakes else ""
-    dollars = f" · {amounts.money(run.usd)}" if run.usd is not None else ""
-    lines.append(TextLine(f"woken {run.wakes} times{waiting}{dollars} · active {ago(_at(run), now)} ago", "dim"))
+    since = "active" if run.ended_at is None else "ended"
+    lines.append(TextLine(f"woken {run.wakes} times{waiting}{_used(run)} · {since} {ago(_at(run), now)} ago", "dim"))
     if run.state == "failed":
-        marked = next((each.mark for each in run.findings if each.mark and not each.is_allowed), None)
-        allow = f", :runs allow {run.id} {marked} allows a finding" if marked else ""
-        lines.append(TextLine(f":runs retry {run.id} goes on{allow}.", "accent"))
+        allow = ", A allows a finding" if run.open_findings else ""
+        lines.append(TextLine(f"Key r goes on with what there is{allow}.", "accent"))
     elif run.state == "running":
-        lines.append(TextLine(f":runs stop {run.id} ends the round.", "accent"))
+        lines.append(TextLine("Key x ends the round.", "accent"))
+    elif run.state == "checking":
+        lines.append(TextLine("Key r tries at once what it waits for.", "accent"))
     return lines
+
+
+def _round_text(each: IssueRound, now: float) -> str:
+    began = each.started_at or each.created_at
+    took = f" · took {span(each.ended_at - began)}" if each.ended_at is not None else f" · for {ago(began, now)}"
+    detail = f" · {each.detail}" if each.detail else ""
+    return f"Round {each.number} · {each.state.replace('_', ' ')}{took}{_used(each)}{detail}"
+
+
+def _used(run: RunItem | IssueRound) -> str:
+    tokens = f" · {amounts.tokens(run.tokens)} tokens" if run.tokens is not None else ""
+    return tokens + (f" · {amounts.money(run.usd)}" if run.usd is not None else "")
 
 
 def run_text(run: RunLine, now: float) -> list[TextLine]:
@@ -132,6 +143,6 @@ def run_text(run: RunLine, now: float) -> list[TextLine]:
     if run.answer:
         lines.append(TextLine(f"Answer: {run.answer}"))
     left = f" · ends in {span(max(0.0, run.deadline - now))}" if run.deadline and run.ended_at is None else ""
-    dollars = f" · {amounts.money(run.usd)}" if run.usd is not None else ""
-    lines.append(TextLine(f"begun {ago(run.started_at or run.created_at, now)} ago{left}{dollars}", "dim"))
+    lines.append(TextLine(f"begun {ago(run.started_at or run.created_at, now)} ago{left}{_used(run)}", "dim"))
+    lines.append(TextLine("Key x ends it." if run.ended_at is None else "Key r repeats it.", "accent"))
     return lines

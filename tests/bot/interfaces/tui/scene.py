@@ -35,11 +35,38 @@ from bot.read_models.limits import (
     WindowProjection,
 )
 from bot.read_models.provenance import Provenance
+from bot.read_models.runs import IssueFinding, IssueRound, IssueRunLine, RunLine, RunsModel
 from bot.read_models.tasks import TaskLine, TasksModel
 from bot.read_models.waiting import AnswerChoice, PendingQuestion, PendingRequest, WaitingModel
 
 #: The time on the wall of every scene: 14 November 2023, 22:13 UTC.
 NOW = 1_700_000_000.0
+#: A run that a script began.
+RUN = RunLine(
+    id="1a2b3c4d", agent="coder1", role="coder", state="running", prompt="Mend the build", color="cyan", source="cli",
+    asked_by="terminal:ana", created_at=NOW - 60, started_at=NOW - 50, deadline=NOW + 90,
+)  # fmt: skip
+#: A run of an issue whose commits are not pushed.
+ISSUE = IssueRunLine(
+    id="5e7a1c90ab", reference="acme/shop#17", title="Raise the price", number=17,
+    url="https://git.example.org/acme/shop/issues/17", pull_request=18, pull_state="open",
+    pull_url="https://git.example.org/acme/shop/pulls/18", state="failed", detail="A secret was found.", round=2,
+    role="coder", agent="coder0", sandboxes=("bubblewrap",), picked_by="ana", picked_how="muster:coder",
+    connector="matrix", room="!fleet", branch="muster/issue-17", pushed_sha="ab" * 20, wakes=3, checks="unit, lint",
+    findings=(
+        IssueFinding(sentence="An AWS key ('shop.py', line 3)", mark="c0ffee"),
+        IssueFinding(sentence="A token ('shop.py', line 9)", mark="decaf0"),
+        IssueFinding(sentence="The file 'film.mp4' has 200 MB"),
+    ),
+    operations=("posted a comment on #17", "refused a comment on #9: out of scope"), more_operations=4,
+    rounds=(
+        IssueRound(number=1, id="5e7a1c90ab-1", state="done", tokens=820_000.0, usd=1.2, created_at=NOW - 9_000,
+                   ended_at=NOW - 8_000),
+        IssueRound(number=2, id="5e7a1c90ab-2", state="failed", detail="Nothing was pushed.", created_at=NOW - 900,
+                   ended_at=NOW - 300),
+    ),
+    tokens=820_000.0, usd=1.2, created_at=NOW - 9_050, active_at=NOW - 300,
+)  # fmt: skip
 
 
 def _ignore(state: SourceState) -> None:
@@ -432,6 +459,7 @@ def documents() -> dict[str, object]:
         "audit": audit,
         "health": health,
         "limits": limits,
+        "runs": RunsModel(open=(RUN,), issues=(ISSUE,)),
         "agents/coder0": coder0,
     }
 

@@ -22,9 +22,10 @@ from bot.read_models.audit import AuditEntry, AuditModel
 from bot.read_models.documents import Document
 from bot.read_models.fleet import FleetModel
 from bot.read_models.health import HealthModel, WaitingOrchestrator
+from bot.read_models.runs import RunsModel
 from bot.read_models.waiting import WaitingModel
 from core.errors import MusterError
-from tests.bot.interfaces.tui.scene import NOW, Scene, agent, documents, request, scene, screen_text
+from tests.bot.interfaces.tui.scene import ISSUE, NOW, Scene, agent, documents, request, scene, screen_text
 
 HOSTILE = "[bold]x[/] [@click=app.exit]y[/] \x1b[31mred\x1b[0m \u202egnp.exe [/nope"
 
@@ -450,6 +451,87 @@ async def test_a_diff_is_shown_as_it_is() -> None:
         await pilot.press("v")
         await until(pilot, lambda: isinstance(given.app.screen, OutputDialog))
         await shows(pilot, given, "+[bold]x[/] [@click=app.exit]y[/] ␛[31mred␛[0m ⟨U+202E⟩gnp.exe [/nope")
+
+
+# --- runs -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_runs_page_changes_with_the_run_and_leads_to_its_agent() -> None:
+    given = scene()
+    async with given.app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("9")
+        await shows(pilot, given, "acme/shop#17")
+        await pilot.press("enter")
+        shown = await shows(pilot, given, "refused a comment on #9")
+        for words in ("https://git.example.org/acme/shop/pulls/18", "A secret was found.", "took 10 min", "Retry"):
+            assert words in shown
+        given.source.put("runs", RunsModel(issues=(replace(ISSUE, state="running", detail=None),)))
+        shown = await shows(pilot, given, "Key x ends the round.")
+        assert "A secret was found." not in shown
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(given.app.screen, AgentScreen))
+        await shows(pilot, given, "I run the tests.")
+        await pilot.press("escape")
+        given.source.put("runs", RunsModel())
+        shown = await shows(pilot, given, "This is no longer listed.")
+        assert "acme/shop#17" in shown
+        await pilot.press("r", "escape")
+        await shows(pilot, given, "No run.")
+        assert given.orders.ran == []
+
+
+@pytest.mark.parametrize("pages", [("9",), ("9", "enter")])
+@pytest.mark.parametrize(("key", "command"), [("r", "runs retry"), ("x", "runs stop")])
+async def test_a_run_is_retried_and_stopped_by_keys_after_a_question(
+    key: str, command: str, pages: tuple[str, ...]
+) -> None:
+    given = scene()
+    async with given.app.run_test(size=(100, 30)) as pilot:
+        await pilot.press(*pages[:1])
+        await shows(pilot, given, "acme/shop#17")
+        await pilot.press(*pages[1:], key)
+        await shows(pilot, given, f"Really {command} 5e7a1c90ab?")
+        await pilot.press("enter")
+        await until(pilot, lambda: not isinstance(given.app.screen, ConfirmDialog))
+        assert given.orders.ran == [], "the first choice is no"
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(given.app.screen, ConfirmDialog))
+        await pilot.press("y")
+        await until(pilot, lambda: given.orders.ran)
+        assert given.orders.ran == [(command, {"id": "5e7a1c90ab"}, False)]
+
+
+async def test_what_is_in_the_way_of_a_push_is_shown_before_it_is_allowed() -> None:
+    given = scene()
+    hostile = replace(ISSUE.findings[0], sentence=HOSTILE + "x" * 5_000)
+    given.source.values["runs"] = RunsModel(issues=(replace(ISSUE, findings=(hostile, *ISSUE.findings[1:])),))
+    async with given.app.run_test(size=(100, 30), notifications=True) as pilot:
+        await pilot.press("9")
+        await shows(pilot, given, "acme/shop#17")
+        await pilot.press("A")
+        shown = await shows(pilot, given, "Really runs allow 5e7a1c90ab c0ffee?")
+        assert "⟨U+202E⟩gnp.exe" in shown
+        assert "It counts as no secret" in shown
+        await pilot.press("y")
+        await until(pilot, lambda: given.orders.ran)
+        assert given.orders.ran == [("runs allow", {"id": "5e7a1c90ab", "mark": "c0ffee"}, False)]
+        allowed = tuple(replace(each, is_allowed=each.mark is not None) for each in ISSUE.findings)
+        given.source.put("runs", RunsModel(issues=(replace(ISSUE, findings=allowed),)))
+        await until(pilot, lambda: "allowed" in screen_text(given.app))
+        await pilot.press("A")
+        await shows(pilot, given, "Nothing of 5e7a1c90ab can be allowed.")
+
+
+async def test_keys_of_runs_work_on_their_page_alone() -> None:
+    given = scene()
+    async with given.app.run_test(size=(100, 30)) as pilot:
+        await shows(pilot, given, "coder0")
+        await pilot.press("r", "A", "x")
+        await shows(pilot, given, "Really stop coder0?")
+        await pilot.press("n", "9")
+        await shows(pilot, given, "acme/shop#17")
+        await pilot.press("X")
+        await shows(pilot, given, "Really kill coder0?")
 
 
 async def test_a_long_answer_gets_a_page_and_a_refusal_is_said() -> None:

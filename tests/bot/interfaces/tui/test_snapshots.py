@@ -52,6 +52,8 @@ def _in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.param(("8",), "cut off", id="log"),
         pytest.param(("s", *"Fix it", "ctrl+j", *"and test"), "and test", id="message"),
         pytest.param(("enter",), "I run the tests.", id="agent"),
+        pytest.param(("9",), "A secret was found.", id="runs"),
+        pytest.param(("9", "enter"), "posted a comment", id="run"),
         pytest.param(("a",), "1 Allow once", id="answer"),
     ],
 )

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from bot.config.forge import extra
 from bot.config.loader import load
 from bot.config.paths import Paths
 from bot.issue_runs.forge_check import here
-from bot.issue_runs.forge_check.finding import ForgeFinding, exit_status, text
+from bot.issue_runs.forge_check.result import ForgeCheckResult, exit_status, text
 from bot.issue_runs.forge_check.service import check
 from forge.model.references import IssueReference
 from forge.webhooks.event import ForgeEvent
@@ -52,13 +53,15 @@ class Setup:
             "webhooks": f"{{listen: '127.0.0.1:{self.port}', secret: 'env:SECRET'}}",
         }
 
-    async def check(self, issue: int | None = None, **changed: str | None) -> dict[str, ForgeFinding]:
+    async def check(
+        self, issue: int | None = None, *, of: str = SHOP, **changed: str | None
+    ) -> dict[str, ForgeCheckResult]:
         block = {name: value for name, value in {**self.block, **changed}.items() if value is not None}
         written = "connectors: {terminal: {}}\nforge:\n" + "".join(
             f"  {key}: {value}\n" for key, value in block.items()
         )
         self.paths.muster_yaml.write_text(written)
-        at = None if issue is None else IssueReference.parse(f"{SHOP}#{issue}")
+        at = None if issue is None else IssueReference.parse(f"{of}#{issue}")
         found = await check(self.paths, load(self.paths), self.environ, issue=at)
         assert text(found)
         return {each.tried: each for each in found}
@@ -69,7 +72,7 @@ def setup(tmp_path: Path, forge: ForgeServer) -> Setup:
     return Setup(tmp_path, forge)
 
 
-def missing(found: dict[str, ForgeFinding]) -> list[str]:
+def missing(found: dict[str, ForgeCheckResult]) -> list[str]:
     return [name for name, each in found.items() if each.state == "missing"]
 
 
@@ -95,6 +98,14 @@ async def test_each_thing_that_is_missing_is_named_with_what_to_do(forge: ForgeS
     assert found[f"{SHOP}: labels"].state == "note"
     assert "muster:coder" in found[f"{SHOP}: labels to choose from"].found
     assert "`nobody`" in found[f"pick-up of {SHOP}#{number}, dry"].todo
+
+
+async def test_an_issue_of_a_repository_that_is_not_configured(forge: ForgeServer, setup: Setup) -> None:
+    forge.add_repository("acme/site", files={"README.md": "x"})
+    number = forge.add_issue("acme/site", "x", author="ana", labels=[LABEL], assignees=["ana"])
+    found = await setup.check(number, of="acme/site", webhooks=None)
+    assert missing(found) == [f"pick-up of acme/site#{number}, dry"]
+    assert "Add acme/site there" in found[f"pick-up of acme/site#{number}, dry"].todo
 
 
 async def test_a_token_from_outside_of_the_organization(forge: ForgeServer, setup: Setup) -> None:
@@ -146,7 +157,7 @@ async def test_a_running_listener_with_another_secret_and_a_secret_that_is_none(
 
 
 def test_an_extra_that_is_not_installed_is_named() -> None:
-    found = here.extra(["json", "no_such_module_here"])
+    found = here.installed(extra.lacking(["json", "no_such_module_here"]))
     assert (found.state, found.found) == ("missing", "not installed: no_such_module_here")
     assert "muster-fleet[forge]" in found.todo
 

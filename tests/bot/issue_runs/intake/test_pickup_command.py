@@ -66,12 +66,15 @@ async def test_an_operator_picks_an_issue_up_and_hears_what_is_missing(tmp_path:
         said = await home.ask(f"!pickup {SHOP}#{number}", sender=OPERATOR)
         assert "has no label muster:NAME" in said
         assert "--role" in said
-        assert "no role or agent" in await home.ask(f"!pickup {SHOP}#{number} --role nobody", sender=OPERATOR)
-        assert "no sandbox" in await home.ask(f"!pickup {SHOP}#{number} --role coder --sandbox x", sender=OPERATOR)
-        assert "no sandbox" in await home.ask(f"!pickup {SHOP}#{number} --role coder --sandbox none", sender=OPERATOR)
+        page = f"{forge.url}/{SHOP}/issues/{number}"
+        assert "is called 'codr'. Did you mean 'coder'?" in await home.ask(f"!pickup {page} --role codr")
+        for sandbox in ("x", "none"):
+            said = await home.ask(f"!pickup {page} --role coder --sandbox {sandbox}", sender=OPERATOR)
+            assert f"No sandbox profile for issues is called {sandbox!r}. There is bubblewrap." in said
         joined = f"!pickup {SHOP}#{number} --role coder --sandbox a+b"
         assert "only an admin" in await home.ask(joined, sender=OPERATOR)
-        assert "no issue" in await home.ask("!pickup 17", sender=OPERATOR)
+        assert f"Write it as {SHOP}#17." in await home.ask("!pickup 17", sender=OPERATOR)
+        assert "no issue of the configured forge" in await home.ask("!pickup https://evil.example/a/b/issues/1")
         assert "no repository of" in await home.ask("!pickup eve/x#1", sender=OPERATOR)
         assert "Nothing was begun" in await home.ask(f"!pickup {SHOP}#99", sender=OPERATOR)
         assert "permission" in (await home.ask(f"!pickup {SHOP}#{number} --role coder", sender=VIEWER)).lower()

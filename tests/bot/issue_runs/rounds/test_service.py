@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.app.wiring import forge
+from bot.config.forge import extra
 from bot.text.errors import UserError
 from tests.bot.issue_runs.forge_house import SHOP, ForgeHouse
 
@@ -177,7 +177,7 @@ async def test_another_process_goes_on_with_a_round_that_waits(world: ForgeHouse
 async def test_without_its_extra_muster_says_how_to_install_it(
     world: ForgeHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forge, "find_spec", lambda name: None)
+    monkeypatch.setattr(extra, "lacking", lambda: list(extra.MODULES))
     with pytest.raises(UserError, match=r"uv tool install 'muster-fleet\[forge\]'") as refused:
         async with world.home.open():
             pass

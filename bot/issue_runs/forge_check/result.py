@@ -1,4 +1,4 @@
-"""What one check of the forge found (pure)."""
+"""The result of one check of the forge (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bot.text import markdown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ForgeFinding:
+class ForgeCheckResult:
     """One line of `muster forge check`."""
 
     tried: str
@@ -22,20 +22,20 @@ class ForgeFinding:
     """What to do, if anything."""
 
     def to_json(self) -> dict[str, str]:
-        """Return the finding as ``--json`` prints it."""
+        """Return the result as ``--json`` prints it."""
         return dataclasses.asdict(self)
 
 
-def exit_status(findings: Sequence[ForgeFinding]) -> int:
+def exit_status(results: Sequence[ForgeCheckResult]) -> int:
     """Return 1 if something is missing, and 0 otherwise."""
-    return 1 if any(each.state == "missing" for each in findings) else 0
+    return 1 if any(each.state == "missing" for each in results) else 0
 
 
-def text(findings: Sequence[ForgeFinding]) -> str:
-    """Return the findings for a terminal. What a forge says in them is shown as it is safe to show."""
+def text(results: Sequence[ForgeCheckResult]) -> str:
+    """Return the results for a terminal. What a forge says in them is shown as it is safe to show."""
     marks = {"ok": "✓", "note": "-", "missing": "✗"}
     lines = []
-    for each in findings:
+    for each in results:
         lines.append(f"{marks[each.state]} {_shown(each.tried)}: {_shown(each.found)}")
         if each.todo:
             lines.append(f"    {_shown(each.todo)}")
