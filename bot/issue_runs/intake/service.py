@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs.forge_link import ForgeLink
 from bot.issue_runs.intake import text as intake_text
+from bot.issue_runs.intake.looking import OVERLAP
 from bot.issue_runs.intake.notices import notice
 from bot.issue_runs.intake.pickups import PickUps, PickUpSource, Wanted
 from bot.issue_runs.intake.troubles import Troubles
@@ -316,6 +317,7 @@ class Intake:
             our_id=us.id,
             after=sight.comments_after,
             since=sight.comments_since,
+            latest=self.link.latest(self.clock()) - OVERLAP,
             taken=taken,
         )
         authors = {each.author.id: each.author for each in news.new}
