@@ -36,7 +36,7 @@ from database.queries.forge import forge_events, forge_orders, forge_sights, iss
 from database.queries.forge.forge_events import WaitingEvents
 from database.queries.forge.forge_sights import ForgeSight
 from database.queries.forge.issue_runs import ALIVE, IssueRun, IssueWake
-from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, ForgeRefused
+from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, ForgeRefused, MembershipAway, MembershipUnknown
 from forge.model.references import IssueReference
 from forge.model.values import Comment, ForgeUser, Issue, Review
 from forge.targeting import TARGET_LABEL, PickUp, PickUpDecision, decide, members_to_ask
@@ -121,7 +121,8 @@ class Intake:
         now = self.monotonic()
         keys = {_key(group) for group in groups}
         self._again = {key: each for key, each in self._again.items() if key in keys}
-        for group in groups:
+        # What failed comes last: it ends a pass if the forge seems to be away, and may be the only thing that fails.
+        for group in sorted(groups, key=lambda each: self._again.get(_key(each), (0, now))[0]):
             if self._again.get(_key(group), (0, now))[1] > now:
                 continue
             if not await self._tried(group):
@@ -147,7 +148,7 @@ class Intake:
         except (ForgeError, MusterError) as error:
             await self._failed(group, what, error)
             away = isinstance(error, ForgeAway) or (isinstance(error, ForgeRefused) and error.status == 401)
-            return not away
+            return not away or isinstance(error, MembershipUnknown | MembershipAway)
         except Exception as error:
             _log.exception("forge.intake_failed", what=what)
             await self._failed(group, what, error)

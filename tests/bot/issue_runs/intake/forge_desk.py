@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -110,13 +111,17 @@ class Desk:
 
     async def event(self, number: int | None = None, *, sha: str | None = None, delivery: str = "d-1") -> None:
         """Write an event, as the listener does, and handle it."""
+        await self.note(number, sha=sha, delivery=delivery)
+        await self.intake.handle()
+
+    async def note(self, number: int | None = None, *, sha: str | None = None, delivery: str | None = None) -> None:
+        """Write an event."""
         row = ForgeEventRow(
-            forge=self.link.host, delivery=delivery, name="issues", repository=SHOP, number=number, sha=sha,
-            received_at=self.time[0],
+            forge=self.link.host, delivery=delivery or secrets.token_hex(6), name="issues", repository=SHOP,
+            number=number, sha=sha, received_at=self.time[0],
         )  # fmt: skip
         async with self.store.write(STEP) as tx:
             await forge_events.add(tx, [row])
-        await self.intake.handle()
 
     async def run_of(self, number: int) -> IssueRun | None:
         async with self.store.read() as tx:

@@ -127,6 +127,50 @@ async def test_an_unknown_membership_is_loud_and_picks_nothing_up(front: Desk, s
     assert front.link.trouble == {}
 
 
+@pytest.mark.parametrize("status", [303, 401, 403, 418, 500])
+async def test_an_unknown_membership_holds_up_only_its_own_issue(front: Desk, status: int) -> None:
+    front.forge.add_user("bob")
+    front.forge.accounts["acme"].members.add("bob")
+    fault = front.forge.faults.answer(status, times=None, path="/members/bob")
+    asked = [front.forge.add_issue(SHOP, "x", author="ana", labels=[LABEL], assignees=["bob"]) for _ in range(5)]
+    for number in asked:
+        await front.note(number)
+    other = front.forge.add_issue(SHOP, "x", author="ana", labels=[LABEL], assignees=["ana"])
+    run = await front.picked_up()
+    front.forge.comment(SHOP, run.number, "By somebody unknown", by="bob")
+    await front.note(run.number)
+    await front.note(other)
+    await front.handle()
+    assert await front.run_of(other) is not None
+    assert [await front.run_of(number) for number in asked] == [None] * 5
+    assert await front.wakes(run) == []
+    assert {f"{SHOP}#{number}" for number in (*asked, run.number)} <= set(front.link.trouble)
+    for _ in range(3):
+        front.time[0] += 400.0
+        await front.handle()
+    assert await front.waiting() == 6
+    assert sum("did not work" in each for each in await front.said()) == 1
+    fault.end()
+    front.time[0] += 400.0
+    await front.handle()
+    assert all([await front.run_of(number) for number in asked])
+    assert [each.is_member for each in await front.wakes(run)] == [True]
+    assert front.link.trouble == {}
+
+
+async def test_an_issue_that_cannot_be_read_holds_up_no_other(front: Desk) -> None:
+    bad = [front.forge.add_issue(SHOP, "x", author="ana", labels=[LABEL], assignees=["ana"]) for _ in range(3)]
+    front.forge.faults.answer(500, times=None, path=f"/issues/[{bad[0]}-{bad[-1]}]$")
+    for number in bad:
+        await front.note(number)
+    good = front.forge.add_issue(SHOP, "x", author="ana", labels=[LABEL], assignees=["ana"])
+    await front.note(good)
+    for _ in range(len(bad) + 1):
+        front.time[0] += 2.0
+        await front.handle()
+    assert await front.run_of(good) is not None
+
+
 async def test_an_issue_that_is_gone_holds_up_no_other(front: Desk) -> None:
     await front.event(99, delivery="gone")
     run = await front.picked_up()
