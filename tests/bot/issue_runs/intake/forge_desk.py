@@ -20,6 +20,7 @@ from bot.issue_runs.intake.troubles import Troubles
 from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import Composer
 from connectors.contract.messages import Capabilities, Message, OpenThread
+from connectors.delivery import outbox as rows
 from core.crash_points import declare
 from core.redaction import SecretMasker
 from database.engine.store import Store
@@ -149,19 +150,7 @@ class Desk:
 
     async def said(self) -> list[str]:
         """All that was said in chat, in order."""
-        async with self.store.read() as tx:
-            from connectors.delivery import outbox as rows
-
-            keys = list(await tx.scalars(outbox.select().with_only_columns(outbox.c.key).order_by(outbox.c.seq)))
-            found = [await rows.get(tx, key) for key in keys]
-        texts = []
-        for each in found:
-            assert each is not None
-            content = each.outbound.content
-            content = content.message if isinstance(content, OpenThread) else content
-            if isinstance(content, Message):
-                texts.append(content.text)
-        return texts
+        return await said_in(self.store)
 
     async def all_orders(self) -> list[ForgeOrder]:
         async with self.store.read() as tx:
@@ -184,6 +173,21 @@ class Desk:
             yield listener
         finally:
             await listener.stop()
+
+
+async def said_in(store: Store) -> list[str]:
+    """All that was said in chat, in order."""
+    async with store.read() as tx:
+        keys = list(await tx.scalars(outbox.select().with_only_columns(outbox.c.key).order_by(outbox.c.seq)))
+        found = [await rows.get(tx, key) for key in keys]
+    texts = []
+    for each in found:
+        assert each is not None
+        content = each.outbound.content
+        content = content.message if isinstance(content, OpenThread) else content
+        if isinstance(content, Message):
+            texts.append(content.text)
+    return texts
 
 
 def row_of(host: str, event: ForgeEvent, now: float) -> ForgeEventRow:

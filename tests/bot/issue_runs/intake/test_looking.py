@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot.issue_runs.intake.looking import SETTLED_S
+from bot.issue_runs.intake.service import TOLD_EVERY_S
 from database.engine.store import Store
 from database.queries.forge import forge_events
 from forge.webhooks.event import ForgeEvent, read_event
@@ -222,6 +223,7 @@ async def outcome(store: Store, folder: Path, plan: random.Random | None) -> obj
             plan.shuffle(late)
         await deliver(front, late)
         await front.look()
+        front.time[0] += TOLD_EVERY_S
         await front.look()
         run = await front.run_of(number)
         assert run is not None
