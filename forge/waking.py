@@ -106,7 +106,13 @@ class CommentNews:
 
 
 def comment_news(
-    comments: Sequence[Comment], *, our_id: int, after: int, since: float | None, taken: Mapping[int, str]
+    comments: Sequence[Comment],
+    *,
+    our_id: int,
+    after: int,
+    since: float | None,
+    latest: float,
+    taken: Mapping[int, str],
 ) -> CommentNews:
     """Return which comments are new. Ours and bots' are not, whatever login they are shown under.
 
@@ -115,6 +121,7 @@ def comment_news(
         our_id: our account's.
         after: the newest comment that was considered before.
         since: as in the last `CommentNews`.
+        latest: the latest time up to which comments can have been seen, whatever time the forge tells.
         taken: the texts of comments that the run was given, by id, as `comment_text` cuts them.
     """
     new: list[Comment] = []
@@ -135,6 +142,7 @@ def comment_news(
     if is_all:
         until = max((each.updated_at.timestamp() for each in comments), default=None)
         until = since if until is None or (since is not None and since > until) else until
+    until = None if until is None else max(0.0, min(until, latest))
     return CommentNews(tuple(new), tuple(edited), considered, until, is_all)
 
 

@@ -41,6 +41,18 @@ class ForgeLink:
         """Return the configured repository of this name, in any case; None if there is none."""
         return next((each for each in self.repositories if str(each).lower() == name.lower()), None)
 
+    def latest(self, now: float) -> float:
+        """Return the latest time up to which changes can have been seen.
+
+        A forge may tell a time in the future: its clock is wrong, or somebody set the time of a change. Changes after
+        it would never be looked for. So no cursor goes beyond what both clocks say.
+
+        Args:
+            now: by our clock, in seconds since the epoch.
+        """
+        said = self.client.said_at
+        return now if said is None else min(now, said)
+
     async def whoami(self) -> TokenFacts:
         """Return the account that the token speaks for; asked once.
 

@@ -38,6 +38,7 @@ from forge.provenance.record import (
 )
 
 _CENT: Final = Decimal("0.000001")
+_SIGNALS: Final = {"done": RunEnding.SIGNALLED, "blocked": RunEnding.BLOCKED}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +168,7 @@ def record_of(gathered: GatheredRun) -> ProvenanceRecord:
 
 def _ending(run: IssueRun, work: AgentRun | None) -> RunEnding:
     if run.signal is not None:
-        return RunEnding.SIGNALLED
+        return _SIGNALS.get(str(run.signal.get("status")), RunEnding.FAILED)
     is_at_work = run.state == "running" and (work is None or work.state in runs.OPEN)
     return RunEnding.WORKING if is_at_work else RunEnding.WATCHDOG
 

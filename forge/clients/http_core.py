@@ -18,7 +18,7 @@ from core import backoff, validation_errors
 from core.secret_values import SecretValues
 from forge.clients.address import ForgeAddress
 from forge.clients.http_options import HttpOptions
-from forge.clients.retries import wait_asked
+from forge.clients.retries import said_at, wait_asked
 from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, ForgeRefused, shown_body
 
 T = TypeVar("T")
@@ -97,6 +97,8 @@ class ForgeHttp:
         """
         self.address = address
         self.limits = options.limits
+        self.said_at: float | None = None
+        """The time of the newest response by the forge's clock, in seconds since 1970; None: unknown."""
         self._options = options
         self._api_url = api_url
         self._headers = {
@@ -247,6 +249,7 @@ class ForgeHttp:
                     if len(raw) > most:
                         break
                 status, got = response.status, response.headers.copy()
+                self.said_at = said_at(got)
         except aiohttp.ClientConnectorCertificateError as error:
             raise ForgeError(
                 f"The certificate of {self.address.host} cannot be verified: {_reason(error)}. Nothing was sent. "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forge.clients.http_core import ForgeHttp, path_of
-from forge.model.errors import MembershipUnknown
+from forge.model.errors import ForgeAway, MembershipAway, MembershipUnknown
 
 #: Every status below 500 that is no rate limit.
 _ANY_STATUS = range(100, 500)
@@ -14,9 +14,13 @@ async def membership(http: ForgeHttp, organization: str, login: str, *, needs: s
 
     Raises:
         MembershipUnknown: the forge said neither yes (204) nor no (404).
+        MembershipAway: it does not respond, or cannot now.
     """
     path = path_of("orgs", organization, "members", login)
-    response = await http.get(path, needs=needs, expected=_ANY_STATUS)
+    try:
+        response = await http.get(path, needs=needs, expected=_ANY_STATUS)
+    except ForgeAway as error:
+        raise MembershipAway(str(error), retry_after=error.retry_after) from error
     match response.status:
         case 204:
             return True

@@ -34,6 +34,17 @@ class HttpLimits:
 DEFAULT_LIMITS = HttpLimits()
 
 
+def said_at(headers: Mapping[str, str]) -> float | None:
+    """Return when a response was made by the clock of the server, in seconds since 1970; None: it does not say.
+
+    Source: RFC 9110 section 6.6.1.
+    """
+    try:
+        return max(0.0, parsedate_to_datetime(headers.get("Date", "")).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
 def wait_asked(status: int, headers: Mapping[str, str], now: float) -> float | None:
     """Return the seconds that a rate limit asks to wait, or None if the response is no rate limit.
 

@@ -47,6 +47,10 @@ class SharedRoutes(ABC):
         self._http = http
         self._account: ForgeUser | None = None
 
+    @property
+    def said_at(self) -> float | None:
+        return self._http.said_at
+
     @abstractmethod
     async def token_facts(self) -> TokenFacts:
         """Return whom the token speaks for, and keep the account."""

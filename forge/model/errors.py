@@ -2,6 +2,7 @@
 
 ForgeError                    the forge did not do what was asked
 ├── ForgeAway                 it does not respond, or cannot now
+│   └── MembershipAway        it cannot say now whether somebody is a member
 └── ForgeRefused              it responded with a status that says no
     ├── ForgeMissing          what was asked for does not exist
     └── MembershipUnknown     it did not say whether somebody is a member
@@ -33,6 +34,10 @@ class ForgeAway(ForgeError):
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class MembershipAway(ForgeAway):
+    """The forge cannot say now whether somebody is a member. It may answer what else it is asked."""
 
 
 class ForgeRefused(ForgeError):

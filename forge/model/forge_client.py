@@ -22,6 +22,10 @@ class ForgeClient(Protocol):
     kind: str
     """``gitea`` or ``github``."""
 
+    @property
+    def said_at(self) -> float | None:
+        """Return the time of the newest response by the forge's clock, in seconds since 1970; None if unknown."""
+
     async def token_facts(self) -> TokenFacts:
         """Return whom the token speaks for."""
 

@@ -45,6 +45,10 @@ class RunEnding(StrEnum):
 
     SIGNALLED = "signal_done"
     """The agent said that it is done."""
+    BLOCKED = "signal_done: blocked"
+    """The agent said that it needs an answer."""
+    FAILED = "signal_done: failed"
+    """The agent said that it cannot be done."""
     WATCHDOG = "watchdog"
     """Muster ended it."""
     WORKING = "working"

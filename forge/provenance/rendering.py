@@ -34,6 +34,8 @@ FOOTER: Final = (
 )
 _ENDINGS: Final = {
     RunEnding.SIGNALLED: "signal_done",
+    RunEnding.BLOCKED: "signal_done: blocked, the agent needs an answer, may be incomplete",
+    RunEnding.FAILED: "signal_done: failed, the agent could not do it, may be incomplete",
     RunEnding.WATCHDOG: "watchdog: the agent did not signal, may be incomplete",
     RunEnding.WORKING: "nobody yet: the agent still works",
 }

@@ -33,6 +33,8 @@ MOST_AT_ONCE = 8
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 #: Seconds until an order that waits for something is looked at again, if nothing wakes it.
 LOOK_AGAIN = 600.0
+#: Why a try did nothing that failed in a way that nobody foresaw.
+INTERNAL = "An internal error in Muster. Its log has more."
 
 _log = structlog.get_logger("forge.orders")
 
@@ -129,6 +131,9 @@ class OrderBook:
             next_at = await forge_orders.next_at(tx)
         # What is woken while it is tried is tried once more: it may have looked before there was something to see.
         self._woken -= taken - self._busy
+        for order in woken:
+            if order is not None and order.outcome is not None:
+                self._tell(order.key, str(order.outcome["is"]))
         for order in [*(each for each in woken if each is not None and each.state == "open"), *due]:
             if order.key in self._busy:
                 continue
@@ -144,22 +149,24 @@ class OrderBook:
             async with self.store.read() as tx:
                 now = await forge_orders.get(tx, order.key)  # it may have been done since it was read
             if now is not None and now.state == "open":
-                await self._record(now, await self._tried(now))
+                await self._try(now)
         except RegisterError as error:
             _log.warning("forge.register", order=order.key, reason=str(error))
+            self._woken.add(order.key)  # its outcome may be written for all that
+            await self.store.rest(FIRST_PAUSE)
         finally:
             self._busy.discard(order.key)
             self._news.set()
 
-    async def _tried(self, order: ForgeOrder) -> Acted | ActAgain:
+    async def _try(self, order: ForgeOrder) -> None:
         in_s = pause(order.tries + 1, first=FIRST_PAUSE, longest=LONGEST_PAUSE, rng=self.rng)
         try:
-            return await self.act(order)
+            await self._record(order, await self.act(order))
         except (ForgeAway, RegisterError) as error:
-            return ActAgain(str(error), in_s)
+            await self._record(order, ActAgain(str(error), in_s))
         except Exception:
             _log.exception("forge.order_failed", order=order.key, kind=order.kind)
-            return ActAgain("An internal error in Muster. Its log has more.", in_s)
+            await self._record(order, ActAgain(INTERNAL, in_s))
 
     async def _record(self, order: ForgeOrder, result: Acted | ActAgain) -> None:
         now = self.clock()
@@ -169,6 +176,9 @@ class OrderBook:
                 return
             if await forge_orders.done(tx, order.key, {"is": result.outcome}, now) and result.also is not None:
                 await result.also(tx)
-        waiting = self._outcomes.get(order.key)
+        self._tell(order.key, result.outcome)
+
+    def _tell(self, key: str, outcome: str) -> None:
+        waiting = self._outcomes.get(key)
         if waiting is not None and not waiting.done():
-            waiting.set_result(result.outcome)
+            waiting.set_result(outcome)

@@ -23,6 +23,7 @@ from forge.waking import (
 )
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+LATER = (NOON + timedelta(days=1)).timestamp()
 ANA, US = ForgeUser(1, "ana"), ForgeUser(9, "muster")
 ISSUE = Issue(1, "T", "B", ANA, True, ("muster:coder", "bug"), (ANA,), False, "https://f.example/1", NOON)
 
@@ -45,7 +46,7 @@ def test_ours_is_told_by_the_account_and_not_by_the_login() -> None:
     renamed = ForgeUser(9, "somebody")
     same_name = ForgeUser(8, "muster")
     comments = [comment(1, renamed), comment(2, same_name), comment(3, ForgeUser(7, "r", is_bot=True))]
-    news = comment_news(comments, our_id=9, after=0, since=None, taken={})
+    news = comment_news(comments, our_id=9, after=0, since=None, latest=LATER, taken={})
     assert [each.id for each in news.new] == [2]
     assert (news.after, news.is_all, news.since) == (3, True, comments[2].updated_at.timestamp())
 
@@ -54,13 +55,22 @@ def test_comments_of_many_authors_come_bit_by_bit_and_none_is_lost() -> None:
     comments = [comment(number, ForgeUser(100 + number, f"u{number}")) for number in range(1, 51)]
     after, since, seen = 0, None, list[int]()
     for _ in range(10):
-        news = comment_news(comments, our_id=9, after=after, since=since, taken={})
+        news = comment_news(comments, our_id=9, after=after, since=since, latest=LATER, taken={})
         assert len({each.author.id for each in news.new}) <= MOST_AUTHORS
         seen += [each.id for each in news.new]
         after, since = news.after, news.since
         if news.is_all:
             break
     assert seen == list(range(1, 51))
+
+
+def test_a_comment_from_the_future_hides_none_that_comes_later() -> None:
+    lying = replace(comment(1), updated_at=NOON + timedelta(days=900))
+    noon = NOON.timestamp()
+    news = comment_news([lying], our_id=9, after=0, since=None, latest=noon, taken={})
+    assert (news.after, news.since) == (1, noon)
+    stuck = comment_news([], our_id=9, after=1, since=noon + 900 * 86_400, latest=noon, taken={})
+    assert stuck.since == noon
 
 
 def review(number: int, author: ForgeUser = ANA, body: str = "x") -> Review:
@@ -96,7 +106,7 @@ def test_reviews_of_many_authors_come_bit_by_bit() -> None:
 def test_an_edit_of_what_was_given_is_noticed_and_of_a_long_one_beyond_its_end_is_not() -> None:
     long = "x" * LONGEST_COMMENT
     comments = [comment(1, body="new"), comment(2, body=long + "y"), comment(3, body="never given")]
-    news = comment_news(comments, our_id=9, after=3, since=None, taken={1: "old", 2: long})
+    news = comment_news(comments, our_id=9, after=3, since=None, latest=LATER, taken={1: "old", 2: long})
     assert ([each.id for each in news.edited], news.new) == ([1], ())
 
 

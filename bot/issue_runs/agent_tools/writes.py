@@ -81,6 +81,9 @@ class IssueWrites:
             return Acted(refused.sentence, also=self._noted(write, order.run, f"#{write.number}", refused.short))
         except ForgeAway:
             raise
+        except MembershipUnknown as error:
+            _log.warning("forge.write_waits", order=order.key, reason=str(error))
+            return ActAgain(str(error))
         except ForgeMissing:
             text = f"There is no #{number} any more. Nothing was done."
             return Acted(text, also=self._noted(write, order.run, f"#{number}", "it does not exist"))
@@ -118,15 +121,9 @@ class IssueWrites:
 
     async def _review(self, forge: ForgeLink, write: WriteOrder, target: IssueReference) -> None:
         for login in write.people:
-            try:
-                is_member = await forge.client.is_org_member(forge.settings.organization, login)
-            except MembershipUnknown:
-                is_member = False
-            if not is_member:
+            if not await forge.client.is_org_member(forge.settings.organization, login):
                 # A request for a review is a message to somebody, and agents send none to strangers.
-                raise _Refusal(
-                    f"{login} is not known as a member of the organization. Nobody was asked.", "not a member"
-                )
+                raise _Refusal(f"{login} is no member of the organization. Nobody was asked.", "not a member")
         await forge.client.request_review(target, write.people)
 
     def _noted(

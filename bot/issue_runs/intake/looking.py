@@ -86,7 +86,11 @@ class Looking:
             doing = f"look at {name}"
             try:
                 await self._look(name, is_first=is_first)
-            except ForgeError as error:
+            except RegisterError:
+                raise
+            except Exception as error:
+                if not isinstance(error, ForgeError):
+                    _log.exception("forge.look_failed", repository=str(name))
                 self._is_first |= is_first
                 is_all = False
                 await self.troubles.met(doing, error)
@@ -106,13 +110,15 @@ class Looking:
             # Somebody may have labelled an issue long before Muster was there.
             found += await client.labelled_issues(name)
         if until is not None:
-            since = datetime.fromtimestamp(until, UTC) - timedelta(seconds=OVERLAP)
+            until_now = min(until, self.link.latest(self.clock()))
+            since = datetime.fromtimestamp(until_now, UTC) - timedelta(seconds=OVERLAP)
             found += await client.changed_issues(name, since=since)
         await self._note(name, (_Found(each.number, None, _when(each)) for each in found))
-        newest = max((each.updated_at.timestamp() for each in found), default=None)
-        if newest is not None and (until is None or newest > until):
+        times = [each.updated_at.timestamp() for each in found] + ([] if until is None else [until])
+        seen_until = max(0.0, min(max(times), self.link.latest(self.clock()))) if times else None
+        if seen_until is not None and seen_until != until:
             async with self.store.write(LOOK) as tx:
-                await forge_events.move(tx, host, str(name), newest)
+                await forge_events.move(tx, host, str(name), seen_until)
         await self._look_at_checks(name)
 
     async def _look_at_checks(self, name: RepositoryName) -> None:
@@ -121,13 +127,20 @@ class Looking:
             alive = await issue_runs.in_states(tx, ALIVE)
             open_ones = [each for each in alive if _waits_for_checks(each, self.link.host, name)]
             told = {each.id: {wake.cause for wake in await issue_runs.wakes(tx, each.id)} for each in open_ones}
+        failed: ForgeError | None = None
         for run in open_ones:
             sha = run.pushed_sha
             if sha is None or f"checks/{sha}" in told[run.id]:
                 continue
-            checks = await self.link.client.checks(name, sha)
+            try:
+                checks = await self.link.client.checks(name, sha)
+            except ForgeError as error:
+                failed = failed or error  # a commit that is gone keeps no other from being looked at
+                continue
             if checks:
                 await self._note(name, [_Found(None, sha, _digest(checks))])
+        if failed is not None:
+            raise failed
 
     async def _note(self, name: RepositoryName, found: Iterable[_Found]) -> None:
         """Write what was found as events, unless it is settled.

@@ -24,7 +24,7 @@ _log = structlog.get_logger("forge.notices")
 
 
 def notice(link: ForgeLink, at: IssueReference, reason: str, text: str, *, now: float, run: str = "") -> ForgeOrder:
-    """Return the order of a comment. It is posted once per issue and reason.
+    """Return the order of a comment. It is posted once per reason and issue, or once per reason and run.
 
     Args:
         link: the forge.
@@ -34,7 +34,7 @@ def notice(link: ForgeLink, at: IssueReference, reason: str, text: str, *, now: 
         now: seconds since the epoch.
         run: the run that it belongs to, if there is one.
     """
-    name = f"{link.host}\0{str(at).lower()}\0{reason}"
+    name = f"{link.host}\0{run or str(at).lower()}\0{reason}"
     key = f"notice-{hashlib.blake2s(name.encode(), digest_size=16).hexdigest()}"
     given = {"at": str(at), "text": text}
     return ForgeOrder(key=key, run=run, kind=NOTICE, input=given, try_at=now, created_at=now)

@@ -115,19 +115,20 @@ class PickUps:
         )
         if not await issue_runs.add(tx, run):
             return None
+        latest = self.link.latest(now)
         sight = ForgeSight(
             forge=host,
             repository=run.repository,
             number=run.number,
             run=run_id,
             comments_after=max((each.id for each in wanted.comments), default=0),
-            comments_since=max((each.updated_at.timestamp() for each in wanted.comments), default=None),
+            comments_since=max((min(each.updated_at.timestamp(), latest) for each in wanted.comments), default=None),
             state=IssueSight.of(wanted.issue).to_json(),
         )
         await forge_sights.put(tx, sight)
         if await forge_events.looked_until(tx, host, run.repository) is None:
             # No look has found anything so far. From now on, changes of closed issues matter, too.
-            await forge_events.move(tx, host, run.repository, wanted.issue.updated_at.timestamp())
+            await forge_events.move(tx, host, run.repository, min(wanted.issue.updated_at.timestamp(), latest))
         await self._open_thread(tx, run, wanted.issue.url)
         return run
 

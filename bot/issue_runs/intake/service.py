@@ -7,10 +7,10 @@ rows and marks the events as handled. An error of the forge decides nothing: the
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -20,12 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs.forge_link import ForgeLink
 from bot.issue_runs.intake import text as intake_text
+from bot.issue_runs.intake.looking import OVERLAP
 from bot.issue_runs.intake.notices import notice
 from bot.issue_runs.intake.pickups import PickUps, PickUpSource, Wanted
 from bot.issue_runs.intake.troubles import Troubles
 from bot.issue_runs.ports import RoundsPort
 from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import MessagePlace
+from connectors.delivery import outbox
 from core.async_waits import set_within
 from core.backoff import pause
 from core.crash_points import declare
@@ -35,7 +37,7 @@ from database.queries.forge import forge_events, forge_orders, forge_sights, iss
 from database.queries.forge.forge_events import WaitingEvents
 from database.queries.forge.forge_sights import ForgeSight
 from database.queries.forge.issue_runs import ALIVE, IssueRun, IssueWake
-from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, ForgeRefused
+from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, ForgeRefused, MembershipAway, MembershipUnknown
 from forge.model.references import IssueReference
 from forge.model.values import Comment, ForgeUser, Issue, Review
 from forge.targeting import TARGET_LABEL, PickUp, PickUpDecision, decide, members_to_ask
@@ -63,11 +65,14 @@ MOST_WAITING: Final = 100
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 #: Seconds after which an event about something that does not exist is dropped.
 GONE_AFTER: Final = 86_400.0
+#: Changes of an issue, and of a pull request, are told at most once in so many seconds.
+TOLD_EVERY_S: Final = 3_600.0
 #: Seconds until a pass looks again for what other processes wrote.
 _LOOK_AGAIN: Final = 60.0
 
 _log = structlog.get_logger("forge.intake")
 _Key = tuple[str, int | None, str | None]
+_NEVER: Final = (0, -math.inf, None)
 
 
 @dataclass(slots=True)
@@ -88,8 +93,8 @@ class Intake:
     rng: Callable[[], float] = random.random
     monotonic: Callable[[], float] = time.monotonic
     _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _again: dict[_Key, tuple[int, float]] = field(default_factory=dict)
-    """The failures of a group in a row, and when it is tried again."""
+    _again: dict[_Key, tuple[int, float, int | None]] = field(default_factory=dict)
+    """The failures of a group in a row, when it is tried again, and after which event it does not wait so long."""
 
     def wake(self) -> None:
         """Handle new events soon."""
@@ -120,19 +125,21 @@ class Intake:
         now = self.monotonic()
         keys = {_key(group) for group in groups}
         self._again = {key: each for key, each in self._again.items() if key in keys}
-        for group in groups:
-            if self._again.get(_key(group), (0, now))[1] > now:
+        # What failed comes last: it ends a pass if the forge seems to be away, and may be the only thing that fails.
+        for group in sorted(groups, key=lambda each: self._again.get(_key(each), _NEVER)[0]):
+            _, at, heard = self._again.get(_key(group), _NEVER)
+            if at > now and heard in (None, group.newest):
                 continue
             if not await self._tried(group):
                 break
-        waits = [at - self.monotonic() for _, at in self._again.values()]
+        waits = [at - self.monotonic() for _, at, _ in self._again.values()]
         return max(0.05, min([_LOOK_AGAIN, *waits]))
 
     async def _tried(self, group: WaitingEvents) -> bool:
         """Handle a group. Return False if nothing else can be done now either."""
         what = _named(group)
         try:
-            is_done = await self._handle(group)
+            wait = await self._handle(group)
         except RegisterError:
             raise
         except ForgeMissing as error:
@@ -146,32 +153,32 @@ class Intake:
         except (ForgeError, MusterError) as error:
             await self._failed(group, what, error)
             away = isinstance(error, ForgeAway) or (isinstance(error, ForgeRefused) and error.status == 401)
-            return not away
+            return not away or isinstance(error, MembershipUnknown | MembershipAway)
         except Exception as error:
             _log.exception("forge.intake_failed", what=what)
             await self._failed(group, what, error)
             return True
         self.troubles.ended(what)
-        if is_done:
+        if wait is None:
             self._again.pop(_key(group), None)
         else:
-            self._again[_key(group)] = (0, self.monotonic() + FIRST_PAUSE)
+            self._again[_key(group)] = (0, self.monotonic() + wait, None if wait <= FIRST_PAUSE else group.newest)
         return True
 
     async def _failed(self, group: WaitingEvents, what: str, error: Exception) -> None:
-        failures = self._again.get(_key(group), (0, 0.0))[0] + 1
+        failures = self._again.get(_key(group), _NEVER)[0] + 1
         wait = pause(failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE, rng=self.rng)
         if isinstance(error, ForgeAway) and error.retry_after is not None:
             wait = max(wait, min(error.retry_after, 3600.0))
-        self._again[_key(group)] = (failures, self.monotonic() + wait)
+        self._again[_key(group)] = (failures, self.monotonic() + wait, None)
         await self.troubles.met(what, error)
 
-    async def _handle(self, group: WaitingEvents) -> bool:
-        """Handle a group; return whether all of it is done."""
+    async def _handle(self, group: WaitingEvents) -> float | None:
+        """Handle a group; return in how many seconds to handle the rest, or None if all of it is done."""
         repository = self.link.configured(group.repository)
         if repository is None:
             await self._settle(group)
-            return True
+            return None
         async with self.store.read() as tx:
             if group.number is None:
                 run = await issue_runs.of_commit(tx, self.link.host, str(repository), group.sha or "")
@@ -179,17 +186,25 @@ class Intake:
                 run = await issue_runs.of_issue(tx, self.link.host, str(repository), group.number)
                 run = run or await issue_runs.of_pull_request(tx, self.link.host, str(repository), group.number)
         if group.number is None:
-            return await self._checks(group, run)
+            await self._checks(group, run)
+            return None
         at = IssueReference(repository, group.number)
         if run is None:
-            return await self._candidate(group, at)
+            await self._candidate(group, at)
+            return None
         if run.number == group.number:
             return await self._issue(group, at, run)
         return await self._pull(group, at, run)
 
     # An issue without a run.
 
-    async def _candidate(self, group: WaitingEvents, at: IssueReference) -> bool:
+    async def _candidate(self, group: WaitingEvents, at: IssueReference) -> None:
+        async with self.store.read() as tx:
+            had_run = await forge_sights.get(tx, self.link.host, str(at.repository), at.number) is not None
+        if had_run:
+            # It was forgotten since. Only a person begins again, with `pickup`.
+            await self._settle(group)
+            return
         issue = await self.link.client.read_issue(at)
         us = (await self.link.whoami()).account
         issue = replace(issue, assignees=tuple(each for each in issue.assignees if each.id != us.id))
@@ -204,14 +219,13 @@ class Intake:
                 decision = replace(decision, outcome=PickUp.REFUSE, reason="sandboxes", sentence=said)
         match decision.outcome:
             case PickUp.PICK_UP:
-                return await self._pick_up(group, issue, decision)
+                await self._pick_up(group, issue, decision)
             case PickUp.REFUSE:
                 await self._refuse(group, decision)
             case _:
                 await self._settle(group)
-        return True
 
-    async def _pick_up(self, group: WaitingEvents, issue: Issue, decision: PickUpDecision) -> bool:
+    async def _pick_up(self, group: WaitingEvents, issue: Issue, decision: PickUpDecision) -> None:
         assert decision.target is not None
         assert decision.assignee is not None
         wanted = Wanted(
@@ -228,7 +242,6 @@ class Intake:
             await forge_events.handled_group(tx, self.link.host, group, self.clock())
         self.rounds.wake()
         self.wake_delivery()
-        return True
 
     async def _refuse(self, group: WaitingEvents, decision: PickUpDecision) -> None:
         now, at = self.clock(), decision.issue
@@ -244,7 +257,7 @@ class Intake:
 
     # An issue or a pull request of a run.
 
-    async def _issue(self, group: WaitingEvents, at: IssueReference, run: IssueRun) -> bool:
+    async def _issue(self, group: WaitingEvents, at: IssueReference, run: IssueRun) -> float | None:
         issue = await self.link.client.read_issue(at)
         now_seen = IssueSight.of(issue)
         sight = await self._sight(at, run)
@@ -252,16 +265,16 @@ class Intake:
         before = IssueSight.from_json(sight.state) if sight.state else now_seen
         said = now_seen.changes_since(before) if run.state != "destroyed" else ()
         async with self.store.write(TAKE_IN) as tx:
-            if said:
-                key = f"forge/{run.id}/issue/{_digest(before, now_seen, issue.updated_at)}"
-                await self._tell(tx, run, key, intake_text.changed(at, said))
-            order = await self._take_comments(tx, at, run, sight, news, members, state=now_seen.to_json())
-            if news.is_all:
+            later = await self._tell_change(tx, run, "issue", intake_text.changed(at, said)) if said else None
+            state = now_seen.to_json() if later is None else sight.state
+            order = await self._take_comments(tx, at, run, sight, news, members, state=state)
+            wait = later if news.is_all else FIRST_PAUSE
+            if wait is None:
                 await forge_events.handled_group(tx, self.link.host, group, self.clock())
         self._after(order)
-        return news.is_all
+        return wait
 
-    async def _pull(self, group: WaitingEvents, at: IssueReference, run: IssueRun) -> bool:
+    async def _pull(self, group: WaitingEvents, at: IssueReference, run: IssueRun) -> float | None:
         pull = await self.link.client.read_pull_request(at)
         sight = await self._sight(at, run)
         state = pull_state(pull)
@@ -275,18 +288,19 @@ class Intake:
         reviews, is_all, reviewers = await self._reviews(at, run)
         async with self.store.write(TAKE_IN) as tx:
             now = self.clock()
-            if state != (run.pull_state or "open"):
-                key = f"forge/{run.id}/pull/{_digest(run.pull_state, state, pull.updated_at)}"
-                await self._tell(tx, run, key, intake_text.pull_changed(run, state))
+            told, later = sight.state.get("told", run.pull_state or "open"), None
+            if state != told:
+                later = await self._tell_change(tx, run, f"pull/{state}", intake_text.pull_changed(run, state))
+                told = state if later is None else told
             await issue_runs.change(tx, run.id, only=[*ALIVE, "destroyed"], pull_state=state, active_at=now)
-            order = await self._take_comments(tx, at, run, sight, news, members, state={})
+            order = await self._take_comments(tx, at, run, sight, news, members, state={"told": told})
             given = await self._take_reviews(tx, at, run, reviews, reviewers)
             # Where nothing more is taken, it is no use to look again for the others.
-            is_done = news.is_all and (is_all or not given)
-            if is_done:
+            wait = later if news.is_all and (is_all or not given) else FIRST_PAUSE
+            if wait is None:
                 await forge_events.handled_group(tx, self.link.host, group, now)
         self._after(order)
-        return is_done
+        return wait
 
     async def _sight(self, at: IssueReference, run: IssueRun) -> ForgeSight:
         async with self.store.read() as tx:
@@ -316,6 +330,7 @@ class Intake:
             our_id=us.id,
             after=sight.comments_after,
             since=sight.comments_since,
+            latest=self.link.latest(self.clock()) - OVERLAP,
             taken=taken,
         )
         authors = {each.author.id: each.author for each in news.new}
@@ -332,13 +347,13 @@ class Intake:
         news: CommentNews,
         members: dict[int, bool],
         *,
-        state: dict[str, object],
+        state: Mapping[str, object],
     ) -> str | None:
         """Write down comments; return the key of an order that this made, if any."""
         order = None
         if run.state == "destroyed":
             if news.new:
-                made = notice(self.link, at, f"ended/{run.id}", intake_text.ended(run), now=self.clock(), run=run.id)
+                made = notice(self.link, at, "ended", intake_text.ended(run), now=self.clock(), run=run.id)
                 order = made.key if await forge_orders.add(tx, made) else None
         else:
             waiting = sum(each.round is None for each in await issue_runs.wakes(tx, run.id))
@@ -350,7 +365,7 @@ class Intake:
                     # A member's comment still wakes the run, even if its words are not kept beside so many others.
                     if not is_member or waiting >= 2 * MOST_WAITING:
                         continue
-                waiting += await issue_runs.add_wake(tx, _wake(run, comment, is_member=is_member))
+                waiting += await issue_runs.add_wake(tx, _wake(run, comment, self.clock(), is_member=is_member))
             for comment in news.edited:
                 # Once in a round: somebody could edit a comment a thousand times.
                 key = f"forge/{run.id}/edited/{comment.id}/{run.round}"
@@ -400,17 +415,17 @@ class Intake:
                 author=review.author.login,
                 is_member=is_member,
                 text=review_text(review),
-                at=review.submitted_at.timestamp(),
+                at=min(review.submitted_at.timestamp(), self.clock()),
             )
             given += await issue_runs.add_wake(tx, wake)
         return given
 
     # Checks of a commit.
 
-    async def _checks(self, group: WaitingEvents, run: IssueRun | None) -> bool:
+    async def _checks(self, group: WaitingEvents, run: IssueRun | None) -> None:
         if run is None or run.state == "destroyed" or group.sha is None:
             await self._settle(group)
-            return True
+            return
         repository = self.link.configured(run.repository)
         assert repository is not None
         failed = failed_checks(await self.link.client.checks(repository, group.sha))
@@ -431,7 +446,6 @@ class Intake:
                 await issue_runs.add_wake(tx, wake)
             await forge_events.handled_group(tx, self.link.host, group, now)
         self._after(None)
-        return True
 
     # Common to all.
 
@@ -451,6 +465,18 @@ class Intake:
     async def _tell(self, tx: AsyncConnection, run: IssueRun, key: str, text: str) -> None:
         await self.channel.speak(tx, key, text, MessagePlace(run.connector, thread_of=run.thread_key), agent=run.agent)
 
+    async def _tell_change(self, tx: AsyncConnection, run: IssueRun, what: str, text: str) -> float | None:
+        """Say in the run's thread what changed, at most once in a while: it may change back and forth.
+
+        Return None if it was said; otherwise in how many seconds it may be, if it is still so then.
+        """
+        now = self.clock()
+        key = f"forge/{run.id}/{what}/{int(now // TOLD_EVERY_S)}"
+        if await outbox.get(tx, key) is not None:
+            return TOLD_EVERY_S - now % TOLD_EVERY_S
+        await self._tell(tx, run, key, text)
+        return None
+
     def _after(self, order: str | None) -> None:
         if order is not None:
             self.ordered(order)
@@ -458,7 +484,7 @@ class Intake:
         self.wake_delivery()
 
 
-def _wake(run: IssueRun, comment: Comment, *, is_member: bool) -> IssueWake:
+def _wake(run: IssueRun, comment: Comment, now: float, *, is_member: bool) -> IssueWake:
     return IssueWake(
         run=run.id,
         cause=f"comment/{comment.id}",
@@ -466,7 +492,7 @@ def _wake(run: IssueRun, comment: Comment, *, is_member: bool) -> IssueWake:
         author=comment.author.login,
         is_member=is_member,
         text=comment_text(comment),
-        at=comment.created_at.timestamp(),
+        at=min(comment.created_at.timestamp(), now),
     )
 
 
@@ -476,7 +502,3 @@ def _key(group: WaitingEvents) -> _Key:
 
 def _named(group: WaitingEvents) -> str:
     return f"{group.repository}#{group.number}" if group.number is not None else f"{group.repository}@{group.sha}"
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.blake2s(repr(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

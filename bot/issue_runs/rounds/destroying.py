@@ -15,6 +15,7 @@ from bot.agents.removal.service import AgentRemoval
 from bot.issue_runs.rounds import text
 from bot.issue_runs.rounds.kept_commits import KeptCommits
 from bot.issue_runs.rounds.round_state import RoundContext, work_id
+from bot.issue_runs.rounds.settle_step import withdraw_questions
 from core.crash_points import declare
 from core.errors import MusterError
 from database.queries.agents import agents, runs
@@ -69,6 +70,7 @@ class Destroying:
         now = services.clock()
         async with services.store.write(DESTROY) as tx:
             await issue_runs.change(tx, run.id, only=issue_runs.ALIVE, state="destroyed", active_at=now, ended_at=now)
+            await withdraw_questions(tx, services, run, "The run is over.")
             if tip is not None and tip != run.pushed_sha:
                 words = text.kept(run, kept.place, kept.branch, self.round.link.settings.keep_commits)
                 await self.round.tell(tx, run, f"{run.round}/kept", words)

@@ -68,7 +68,7 @@ class ProposeStep:
         pull = await link.client.pull_request_of(name, run.branch)
         if pull is None or (not pull.is_open and pull.number != run.pull_request):
             pull = await self._open(run, name)
-        elif pull.is_open and pull.is_draft and run.signal is not None:
+        elif pull.is_open and pull.is_draft and run.is_done:
             await link.client.mark_ready(IssueReference(name, pull.number))
         opened = pull
         state = "open" if opened.is_open else "merged" if opened.is_merged else "closed"
@@ -101,7 +101,7 @@ class ProposeStep:
             head_branch=run.branch,
             head_owner=account if link.settings.pushes.fork else None,
             base_branch=run.base_branch,
-            draft=run.signal is None,
+            draft=not run.is_done,
         )
 
 

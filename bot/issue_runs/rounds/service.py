@@ -8,14 +8,14 @@ outcomes. So each start makes a new file for the workflows, from the rounds that
 from __future__ import annotations
 
 import asyncio
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.issue_runs.rounds import settle_step, text
+from bot.issue_runs.rounds import places, settle_step, text
 from bot.issue_runs.rounds.destroying import Destroying
 from bot.issue_runs.rounds.posting_steps import ProposeStep, RecordStep
 from bot.issue_runs.rounds.publish_step import PublishStep
@@ -24,6 +24,8 @@ from bot.issue_runs.rounds.round_state import DONE, GIVEN_UP, STALE, RoundContex
 from bot.issue_runs.rounds.settle_step import SettleStep
 from bot.issue_runs.rounds.silence import SilenceWatch
 from bot.issue_runs.rounds.work_step import WorkStep
+from bot.messaging.composer import MessagePlace
+from bot.text.errors import UserError
 from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import RegisterError, is_away
@@ -33,10 +35,10 @@ from database.queries.chat import questions
 from database.queries.chat.questions import Question
 from database.queries.forge import forge_orders, issue_runs
 from database.queries.forge.forge_orders import ForgeOrder
-from database.queries.forge.issue_runs import ACTIVE, IssueRun
+from database.queries.forge.issue_runs import ACTIVE, ALIVE, IssueRun
 from forge.model.errors import ForgeAway, ForgeError
-from forge.runs.order_book import Act, ActAgain, Acted, OrderBook
-from forge.runs.round import PublishResult, RoundStep, play_round
+from forge.runs.order_book import INTERNAL, Act, ActAgain, Acted, OrderBook
+from forge.runs.round import PublishResult, RoundStep, WorkResult, play_round
 
 log = structlog.get_logger(__name__)
 
@@ -48,14 +50,16 @@ ORDER: Final = declare("issues.order")
 DESTROY: Final = "destroy"
 _DESTROY_AGAIN_S: Final = 30.0
 
-#: Seconds after which a step that the forge refuses is given up. Until then its run holds one of the places for runs.
-#: After as long, an ended run is removed although its commits cannot be kept.
+#: Seconds after which a step is given up that the forge refuses, or that fails in a way that nobody foresaw. After as
+#: long, an ended run is removed although its commits cannot be kept.
 GIVE_UP_S: Final = 6 * 3600.0
 #: What steps come to that are given up. The round's other steps follow, and then a person decides.
 _GIVEN_UP: Final = {
+    RoundStep.WORK: WorkResult.FAILED.value,
     RoundStep.PUBLISH: PublishResult.REFUSED.value,
     RoundStep.PROPOSE: GIVEN_UP,
     RoundStep.RECORD: GIVEN_UP,
+    RoundStep.SETTLE: DONE,
 }
 
 #: Seconds between two looks, if nothing wakes it.
@@ -78,6 +82,8 @@ class Rounds:
     _played: dict[tuple[str, int], asyncio.Task[str]] = field(default_factory=dict)
     """The rounds that this process plays."""
     _silence: SilenceWatch = field(init=False)
+    _unreadable: set[str] = field(default_factory=set)
+    """The runs whose rows could not be read at the last look."""
 
     def __post_init__(self) -> None:
         services = self.round.services
@@ -184,15 +190,27 @@ class Rounds:
         """
         services, host = self.round.services, self.round.link.host
         async with services.store.read() as tx:
-            active = [run for run in await issue_runs.in_states(tx, ACTIVE) if run.forge == host]
+            found = await issue_runs.in_states(tx, ALIVE)
             woken = await issue_runs.woken(tx)
-            waiting = await issue_runs.in_states(tx, ["queued", "frozen", "failed"])
-        for run in active:
-            self._play(run.id, run.round)
-            await self._silence.look(run)
-        for run in waiting:
-            if run.forge == host and (run.state == "queued" or run.id in woken):
-                await self._begin(run)
+            is_all = len(found) == await issue_runs.count(tx, ALIVE)
+            unreadable = [] if is_all else await issue_runs.unreadable(tx)
+        await self._tell_unreadable(unreadable)
+        for run in found:
+            if run.forge != host:
+                continue
+            try:
+                if run.state in ACTIVE:
+                    self._play(run.id, run.round)
+                    await self._silence.look(run)
+                elif run.state == "queued" or run.id in woken:
+                    await self._begin(run)
+            except RegisterError:
+                raise
+            except Exception as error:
+                if is_away(error):
+                    raise
+                log.exception("round.not_looked_at", run=run.id)
+                await self._tell_broken(run)
 
     async def _begin(self, run: IssueRun) -> None:
         """Begin the first round of a run, or its next one, if there is room and a reason."""
@@ -208,10 +226,11 @@ class Rounds:
                     return False
             else:
                 values = {}
-            if await issue_runs.count(tx, ACTIVE) >= self.round.link.settings.runs:
+            if await places.taken(tx) >= self.round.link.settings.runs:
                 return False
             if run.state != "queued":
                 await issue_runs.take_wakes(tx, run.id, number)
+                await settle_step.withdraw_questions(tx, self.round.services, current, "The run goes on.")
             begun = {"state": "running", "round": number, "detail": None, "active_at": self.round.services.clock()}
             return await issue_runs.change(tx, run.id, only=[run.state], **begun, **values)
 
@@ -224,8 +243,7 @@ class Rounds:
         """Return what of a run changes with its next round; None: it does not begin."""
         services = self.round.services
         wakes = await issue_runs.wakes(tx, run.id)
-        cause = f"{run.id}/{run.round}"
-        asked = await questions.get(tx, _question_id(cause))
+        asked = await questions.get(tx, settle_step.question_id(settle_step.USED_UP, run))
         allowed = asked is not None and asked.answer == settle_step.GO_ON.word
         found = next_round(run, wakes, self.round.link.settings.wakes, services.clock(), allowed=allowed)
         if found.begins:
@@ -237,7 +255,7 @@ class Rounds:
                 tx,
                 row,
                 kind=settle_step.USED_UP,
-                cause=cause,
+                cause=f"{run.id}/{run.round}",
                 text=text.used_up(run, found.refusal),
                 choices=(settle_step.GO_ON,),
                 place=thread_of(run),
@@ -284,27 +302,38 @@ class Rounds:
         if run is None or run.round != number or run.state not in ACTIVE:
             return Acted(STALE.get(step, DONE))
         try:
+            if step is RoundStep.SETTLE and order.detail == INTERNAL and await self._is_hopeless(order, run, step):
+                # Its last try failed where the outcome is written, so this one would, too.
+                await self._tell_broken(run)
+                return _given_up(run, step, INTERNAL, state="failed", active_at=self.round.services.clock())
             acted = await self._act(run, step)
         except (ForgeAway, RegisterError):
             raise
         except ForgeError as error:
-            if self._is_hopeless(order, step):
+            if await self._is_hopeless(order, run, step):
                 return _given_up(run, step, str(error))
             await self._tell(run, step, str(error))
             return ActAgain(str(error))
         except Exception as error:
-            if is_away(error) or not self._is_hopeless(order, step):
+            if is_away(error) or not await self._is_hopeless(order, run, step):
                 raise
             log.exception("round.step_failed", run=run.id, step=step.value)
-            return _given_up(run, step, "An internal error in Muster. Its log has more.")
+            return _given_up(run, step, INTERNAL)
         if isinstance(acted, Acted) and step is RoundStep.SETTLE:
             self.wake()
         self.round.services.delivery.wake()
         return acted
 
-    def _is_hopeless(self, order: ForgeOrder, step: RoundStep) -> bool:
-        """Return whether a step was tried for so long that its run gives its place to others."""
-        return step in _GIVEN_UP and self.round.services.clock() - order.created_at >= GIVE_UP_S
+    async def _is_hopeless(self, order: ForgeOrder, run: IssueRun, step: RoundStep) -> bool:
+        """Return whether a step was tried for so long that it is given up."""
+        now = self.round.services.clock()
+        since = order.created_at
+        if step is RoundStep.WORK:
+            async with self.round.services.store.read() as tx:
+                work = await self.round.work_of(tx, run)
+            if work is not None:
+                since = now if work.ended_at is None else work.ended_at  # an agent may work for long
+        return now - since >= GIVE_UP_S
 
     async def _act(self, run: IssueRun, step: RoundStep) -> Acted | ActAgain:
         match step:
@@ -329,6 +358,34 @@ class Rounds:
             )
         services.delivery.wake()
 
+    async def _tell_broken(self, run: IssueRun) -> None:
+        """Say once in the run's thread, as far as that is possible, that something fails that nobody foresaw."""
+        services = self.round.services
+        try:
+            async with services.store.write(TELL) as tx:
+                await self.round.tell(tx, run, f"{run.round}/broken", text.failed(run, None, INTERNAL, services.redact))
+        except RegisterError:
+            raise
+        except Exception:
+            log.exception("round.not_told", run=run.id)
+        services.delivery.wake()
+
+    async def _tell_unreadable(self, run_ids: Sequence[str]) -> None:
+        """Say once in the fleet's room that rows are left out."""
+        services = self.round.services
+        for run_id in set(run_ids) - self._unreadable:
+            log.error("round.unreadable", run=run_id)
+            try:
+                connector, room = services.main_room(None)
+            except UserError:
+                continue
+            async with services.store.write(TELL) as tx:
+                place = MessagePlace(connector, conversation=room)
+                key = f"issue/{run_id}/unreadable"
+                await services.agents.journal_effects.speak(tx, key, text.unreadable(run_id), place)
+            services.delivery.wake()
+        self._unreadable = set(run_ids)
+
     # --- decisions ----------------------------------------------------------------------------------------------
 
     async def _decided(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
@@ -341,13 +398,8 @@ class Rounds:
         self.wake()
 
 
-def _given_up(run: IssueRun, step: RoundStep, why: str) -> Acted:
+def _given_up(run: IssueRun, step: RoundStep, why: str, **values: object) -> Acted:
     async def also(tx: AsyncConnection) -> None:
-        await issue_runs.change(tx, run.id, only=ACTIVE, detail=why)
+        await issue_runs.change(tx, run.id, only=ACTIVE, detail=why, **values)
 
     return Acted(_GIVEN_UP[step], also)
-
-
-def _question_id(cause: str) -> str:
-    """Return the id that `bot.approvals.questions` gives the question whether agents may be woken again."""
-    return hashlib.blake2s(f"{settle_step.USED_UP}/{cause}".encode(), digest_size=10).hexdigest()[:8]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,10 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.approvals.questions import QuestionChoice
 from bot.issue_runs.rounds import text
 from bot.issue_runs.rounds.round_state import DONE, GIVEN_UP, RoundContext, order_key, thread_of
+from bot.issue_runs.services import IssueServices
 from bot.runs.issue_lines import sentence_of
 from bot.text.errors import UserError
 from database.queries.agents import agents
 from database.queries.agents.runs import AgentRun
+from database.queries.chat import questions
 from database.queries.chat.questions import Question
 from database.queries.forge import forge_orders, issue_runs
 from database.queries.forge.forge_orders import ForgeOrder
@@ -90,6 +93,19 @@ class SettleStep:
             choices=(_MEND, _RETRY),
             place=thread_of(run),
         )
+
+
+def question_id(kind: str, run: IssueRun) -> str:
+    """Return the id that `bot.approvals.questions` gives the question about the current round of a run."""
+    return hashlib.blake2s(f"{kind}/{run.id}/{run.round}".encode(), digest_size=10).hexdigest()[:8]
+
+
+async def withdraw_questions(tx: AsyncConnection, services: IssueServices, run: IssueRun, why: str) -> None:
+    """Close the questions about the current round of a run that nobody answered."""
+    for kind in (REFUSED, USED_UP):
+        question = await questions.get(tx, question_id(kind, run))
+        if question is not None:
+            await services.questions.withdraw(tx, question, why)
 
 
 async def decided(tx: AsyncConnection, question: Question, word: str, *, by: str, now: float) -> str:

@@ -28,8 +28,12 @@ def settled(run: IssueRun, work: AgentRun | None, redact: Redact) -> str:
     """Return the report about a round that ended with a pull request, or with nothing new."""
     where = f"pull request {run.pull_request}" if run.pull_request is not None else "no pull request yet"
     link = f": {run.pull_url}" if run.pull_url else ""
-    signal = "" if run.signal is not None else " Its agent did not signal, so the work may be incomplete."
-    summary = ""
+    signal = summary = ""
+    if run.signal is None:
+        signal = " Its agent did not signal, so the work may be incomplete."
+    elif not run.is_done:
+        said = markdown.code(str(run.signal.get("status")))
+        signal = f" Its agent signalled {said}, so the work is not complete. A comment has it go on."
     if run.signal is not None:
         summary = f"\n\n{markdown.shown(redact(str(run.signal.get('summary', ''))[:1000]))}"
     return f"🔀 {reference(run)} has {where}{link}.{_cost(work)}{signal}{summary}".rstrip()
@@ -74,6 +78,14 @@ def forge_refused(run: IssueRun, why: str, redact: Redact) -> str:
     """Return the report that the forge does not take what a round is to leave there."""
     return (
         f"⚠️ The forge does not take what {reference(run)} needs: {markdown.gist(why, redact, 500)} It is tried again."
+    )
+
+
+def unreadable(run_id: str) -> str:
+    """Return the report about a run whose row in the register cannot be read."""
+    return (
+        f"⚠️ The run {markdown.code(run_id)} is left out: its row in the register cannot be read. Restore a backup, or "
+        "finish its work by hand."
     )
 
 

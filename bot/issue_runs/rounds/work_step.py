@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.issue_runs.rounds import prompts
+from bot.issue_runs.rounds import places, prompts
 from bot.issue_runs.rounds.round_state import RoundContext, in_git_thread, order_key, work_id
 from bot.issue_runs.turn_facts import read_facts
 from bot.runs import beginning
@@ -40,6 +40,8 @@ _RESULTS: Final = {
 }
 #: Seconds until a signal is dealt with that came at the end of a turn.
 _SIGNAL_S: Final = 1.0
+#: Seconds until a place is looked for again, after others began meanwhile.
+_PLACE_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class WorkStep:
         else:
             prompt = prompts.first(run) if run.round == 1 else prompts.for_new_agent(run, wakes, summary)
         async with services.store.write(WORK) as tx:
+            if await places.at_work(tx, run.forge) >= self.round.link.settings.runs:
+                return ActAgain("It waits for a place.", _PLACE_S)
             await runs.add(tx, self._work(run, prompt, resumes=resumes))
             values = {"base_branch": run.base_branch, "base_sha": run.base_sha, "active_at": services.clock()}
             await issue_runs.change(tx, run.id, only=["running"], **values)

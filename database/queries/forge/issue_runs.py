@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import delete, func, literal, or_, select, update
+from sqlalchemy import Select, delete, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.id_batches import batches
 from database.engine.store import insert_once
 from database.queries.record import Record
-from database.schema import forge_orders, forge_sights, issue_runs, issue_wakes
+from database.schema import forge_orders, issue_runs, issue_wakes
 
 IssueRunState = Literal["queued", "running", "checking", "frozen", "destroyed", "failed"]
 #: States in which a run takes one of the places that `forge: runs` gives.
@@ -63,6 +63,11 @@ class IssueRun(Record):
     created_at: float
     active_at: float
     ended_at: float | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Return whether its agent said in this round that all of its work is done."""
+        return self.signal is not None and self.signal.get("status") == "done"
 
     @property
     def reference(self) -> str:
@@ -135,14 +140,32 @@ async def of_agent(tx: AsyncConnection, agent: str) -> IssueRun | None:
 async def in_states(tx: AsyncConnection, states: Collection[IssueRunState]) -> list[IssueRun]:
     """Return runs in these states, the oldest first."""
     query = select(issue_runs).where(issue_runs.c.state.in_(states))
-    return await IssueRun.every(tx, query.order_by(issue_runs.c.created_at, issue_runs.c.id))
+    return await _readable(tx, query.order_by(issue_runs.c.created_at, issue_runs.c.id))
+
+
+async def _readable(tx: AsyncConnection, query: Select[Any]) -> list[IssueRun]:
+    """Return the rows of a query, without those that cannot be read."""
+    try:
+        return await IssueRun.every(tx, query)
+    except ValueError:
+        return await IssueRun.every(tx, query.where(issue_runs.c.id.not_in(await unreadable(tx))))
+
+
+async def unreadable(tx: AsyncConnection) -> list[str]:
+    """Return the ids of rows that hold something else than they should, such as after the disk lost some of it."""
+    found = []
+    for run_id in list(await tx.scalars(select(issue_runs.c.id).order_by(issue_runs.c.id))):
+        try:
+            await get(tx, run_id)
+        except ValueError:
+            found.append(run_id)
+    return found
 
 
 async def newest(tx: AsyncConnection, *, limit: int) -> list[IssueRun]:
     """Return the runs that something happened to last, the newest first."""
-    return await IssueRun.every(
-        tx, select(issue_runs).order_by(issue_runs.c.active_at.desc(), issue_runs.c.id).limit(limit)
-    )
+    query = select(issue_runs).order_by(issue_runs.c.active_at.desc(), issue_runs.c.id)
+    return await _readable(tx, query.limit(limit))
 
 
 async def listed(tx: AsyncConnection, *, ended: int) -> list[IssueRun]:
@@ -154,8 +177,8 @@ async def listed(tx: AsyncConnection, *, ended: int) -> list[IssueRun]:
     alive = select(*brief).where(issue_runs.c.state.in_(ALIVE))
     over = select(*brief).where(issue_runs.c.state.not_in(ALIVE))
     return [
-        *await IssueRun.every(tx, alive.order_by(issue_runs.c.created_at, issue_runs.c.id)),
-        *await IssueRun.every(tx, over.order_by(issue_runs.c.active_at.desc(), issue_runs.c.id).limit(ended)),
+        *await _readable(tx, alive.order_by(issue_runs.c.created_at, issue_runs.c.id)),
+        *await _readable(tx, over.order_by(issue_runs.c.active_at.desc(), issue_runs.c.id).limit(ended)),
     ]
 
 
@@ -216,9 +239,12 @@ async def count(tx: AsyncConnection, states: Collection[IssueRunState]) -> int:
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete some of the runs that ended before `before`, with all that belongs to them; return how many."""
+    """Delete some of the runs that ended before `before`, with all that belongs to them; return how many.
+
+    What was seen of their issues stays: it tells that they had a run, so that they are not picked up again.
+    """
     query = select(issue_runs.c.id).where(issue_runs.c.state == "destroyed", issue_runs.c.ended_at < before).limit(100)
     over = list(await tx.scalars(query))
-    for part in (forge_orders.c.run, issue_wakes.c.run, forge_sights.c.run, issue_runs.c.id):
+    for part in (forge_orders.c.run, issue_wakes.c.run, issue_runs.c.id):
         await tx.execute(delete(part.table).where(part.in_(over)))
     return len(over)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict
 
-from forge.clients.retries import SHORTEST_WAIT_S, UNTOLD_WAIT_S, wait_asked
+from forge.clients.retries import SHORTEST_WAIT_S, UNTOLD_WAIT_S, said_at, wait_asked
 
 NOW = 1_764_072_000.0  # 2025-11-25 12:00:00 UTC
 
@@ -31,6 +31,20 @@ NOW = 1_764_072_000.0  # 2025-11-25 12:00:00 UTC
 )
 def test_a_rate_limit_says_how_long(status: int, headers: dict[str, str], seconds: float) -> None:
     assert wait_asked(status, CIMultiDict(headers), NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("date", "at"),
+    [
+        ("Tue, 25 Nov 2025 12:00:30 GMT", NOW + 30),
+        ("Mon, 01 Jan 1900 00:00:00 GMT", 0.0),
+        ("yesterday", None),
+        ("Tue, 99 Nov 2025 12:00:30 GMT", None),
+    ],
+)
+def test_a_response_says_when_it_was_made(date: str, at: float | None) -> None:
+    assert said_at(CIMultiDict({"date": date})) == at
+    assert said_at({}) is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import format_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -128,6 +129,8 @@ class ForgeServer(ForgeWorld):
             status: int | None = None
             try:
                 response = await self._respond(request, path, scope, answer, manners, fault)
+                if not response.prepared:
+                    response.headers["Date"] = format_datetime(self.now(), usegmt=True)
                 status = response.status if fault is None or fault.what in ("answer", "hang") else None
                 return response
             finally:

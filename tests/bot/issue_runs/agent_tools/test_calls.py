@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.issue_runs.agent_tools import calls
+from bot.issue_runs.agent_tools import calls, write_order
+from bot.issue_runs.agent_tools.calls import PATIENCE
 from bot.issue_runs.agent_tools.write_limits import WRITES_A_MINUTE
 from bot.issue_runs.agent_tools.write_order import kept_description
 from database.engine.store import Store
@@ -156,6 +157,27 @@ async def test_only_members_are_asked_for_a_review(desk: Desk, forge: ForgeServe
     assert pull is not None
     assert pull.reviewers == []
     assert not (await desk.call(run, "request_review", number=number, people=["ana/../eve"])).ok
+
+
+async def test_nobody_is_asked_for_a_review_until_the_forge_says_whether_they_are_members(
+    desk: Desk, forge: ForgeServer
+) -> None:
+    number = _pull_request(forge)
+    run = await desk.run(pull_request=number)
+    fault = forge.faults.answer(403, times=None, path="/members/")
+    call = desk.ask(run, "request_review", number=number, people=["ana"])
+    assert await desk.once(call) is None
+    desk.now += PATIENCE
+    assert "is done once" in (await desk.answered(call)).text
+    pull = forge.item(SHOP, number).pull
+    assert pull is not None
+    assert pull.reviewers == []
+    fault.end()
+    async with asyncio.timeout(30):
+        while not pull.reviewers:
+            desk.book.wake(write_order.key_of(call.id))
+            await asyncio.sleep(0.02)
+    assert pull.reviewers == ["ana"]
 
 
 async def test_a_signal_counts_once_and_ends_the_writing(desk: Desk, forge: ForgeServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from bot.issue_runs.intake.troubles import Troubles
 from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import Composer
 from connectors.contract.messages import Capabilities, Message, OpenThread
+from connectors.delivery import outbox as rows
 from core.crash_points import declare
 from core.redaction import SecretMasker
 from database.engine.store import Store
@@ -110,13 +112,17 @@ class Desk:
 
     async def event(self, number: int | None = None, *, sha: str | None = None, delivery: str = "d-1") -> None:
         """Write an event, as the listener does, and handle it."""
+        await self.note(number, sha=sha, delivery=delivery)
+        await self.intake.handle()
+
+    async def note(self, number: int | None = None, *, sha: str | None = None, delivery: str | None = None) -> None:
+        """Write an event."""
         row = ForgeEventRow(
-            forge=self.link.host, delivery=delivery, name="issues", repository=SHOP, number=number, sha=sha,
-            received_at=self.time[0],
+            forge=self.link.host, delivery=delivery or secrets.token_hex(6), name="issues", repository=SHOP,
+            number=number, sha=sha, received_at=self.time[0],
         )  # fmt: skip
         async with self.store.write(STEP) as tx:
             await forge_events.add(tx, [row])
-        await self.intake.handle()
 
     async def run_of(self, number: int) -> IssueRun | None:
         async with self.store.read() as tx:
@@ -144,19 +150,7 @@ class Desk:
 
     async def said(self) -> list[str]:
         """All that was said in chat, in order."""
-        async with self.store.read() as tx:
-            from connectors.delivery import outbox as rows
-
-            keys = list(await tx.scalars(outbox.select().with_only_columns(outbox.c.key).order_by(outbox.c.seq)))
-            found = [await rows.get(tx, key) for key in keys]
-        texts = []
-        for each in found:
-            assert each is not None
-            content = each.outbound.content
-            content = content.message if isinstance(content, OpenThread) else content
-            if isinstance(content, Message):
-                texts.append(content.text)
-        return texts
+        return await said_in(self.store)
 
     async def all_orders(self) -> list[ForgeOrder]:
         async with self.store.read() as tx:
@@ -179,6 +173,21 @@ class Desk:
             yield listener
         finally:
             await listener.stop()
+
+
+async def said_in(store: Store) -> list[str]:
+    """All that was said in chat, in order."""
+    async with store.read() as tx:
+        keys = list(await tx.scalars(outbox.select().with_only_columns(outbox.c.key).order_by(outbox.c.seq)))
+        found = [await rows.get(tx, key) for key in keys]
+    texts = []
+    for each in found:
+        assert each is not None
+        content = each.outbound.content
+        content = content.message if isinstance(content, OpenThread) else content
+        if isinstance(content, Message):
+            texts.append(content.text)
+    return texts
 
 
 def row_of(host: str, event: ForgeEvent, now: float) -> ForgeEventRow:

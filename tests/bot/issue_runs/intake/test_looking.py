@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from bot.issue_runs.intake.looking import SETTLED_S
+from bot.issue_runs.intake.service import TOLD_EVERY_S
 from database.engine.store import Store
 from database.queries.forge import forge_events
 from forge.webhooks.event import ForgeEvent, read_event
@@ -93,6 +95,64 @@ async def test_the_cursor_follows_the_forges_clock_and_not_ours(front: Desk) -> 
         assert await cursor(front) == front.forge.item(SHOP, other).updated.timestamp()
 
 
+@pytest.mark.parametrize("ours", [0.0, -40 * 86_400.0, 400 * 86_400.0])
+async def test_a_time_in_the_future_hides_nothing_that_changes_later(front: Desk, ours: float) -> None:
+    front.time[0] += ours
+    lying = front.forge.add_issue(SHOP, "Lying", author="eve", labels=["bug"])
+    front.forge.item(SHOP, lying).updated += timedelta(days=900)
+    for _ in range(3):
+        await front.look()
+    front.forge.advance(600)
+    run = await front.picked_up()
+    lying_comment = front.forge.comment(SHOP, run.number, "From the future", by="ana")
+    lying_comment.updated += timedelta(days=900)
+    await front.look()
+    front.forge.advance(600)
+    other = front.forge.add_issue(SHOP, "New", author="ana", labels=[LABEL], assignees=["ana"])
+    front.forge.comment(SHOP, run.number, "Go on", by="ana")
+    await front.look()
+    assert await front.run_of(other) is not None
+    assert {each.text for each in await front.wakes(run)} == {"From the future", "Go on"}
+
+
+async def test_a_forge_whose_clock_was_ahead_and_is_set_right_hides_nothing(front: Desk) -> None:
+    front.time[0] = front.forge.now().timestamp()
+    front.forge.advance(30 * 86_400)
+    run = await front.picked_up()
+    front.forge.comment(SHOP, run.number, "In a month", by="ana")
+    await front.look()
+    front.forge.advance(-30 * 86_400)
+    other = front.forge.add_issue(SHOP, "New", author="ana", labels=[LABEL], assignees=["ana"])
+    front.forge.comment(SHOP, run.number, "Today", by="ana")
+    await front.look()
+    assert await front.run_of(other) is not None
+    assert {each.text for each in await front.wakes(run)} == {"In a month", "Today"}
+
+
+async def test_times_at_the_end_of_the_calendar_stop_no_look(front: Desk) -> None:
+    number = front.forge.add_issue(SHOP, "Old", author="eve", labels=["bug"])
+    for year in (1000, 9999):
+        front.forge.item(SHOP, number).updated = datetime(year, 1, 1, tzinfo=UTC)
+        for _ in range(2):
+            await front.look()
+        assert front.link.trouble == {}
+    other = front.forge.add_issue(SHOP, "New", author="ana", labels=[LABEL], assignees=["ana"])
+    await front.look()
+    assert await front.run_of(other) is not None
+
+
+async def test_a_commit_that_is_gone_keeps_no_other_from_being_looked_at(front: Desk) -> None:
+    gone, run = await front.picked_up(), await front.picked_up()
+    sha = front.forge.commit(SHOP, "b", {"a": "b"})
+    await front.change(gone, state="frozen", pushed_sha="0" * 40)
+    await front.change(run, state="frozen", pushed_sha=sha)
+    front.forge.add_status(SHOP, sha, "test", "failure")
+    front.forge.faults.answer(404, times=None, path="0000000000")
+    await front.look()
+    assert [each.kind for each in await front.wakes(run)] == ["checks"]
+    assert f"look at {SHOP}" in front.link.trouble
+
+
 async def test_a_look_that_fails_is_told_and_moves_no_cursor(front: Desk) -> None:
     front.forge.add_issue(SHOP, "New", author="ana", labels=["bug"])
     await front.look()
@@ -163,6 +223,7 @@ async def outcome(store: Store, folder: Path, plan: random.Random | None) -> obj
             plan.shuffle(late)
         await deliver(front, late)
         await front.look()
+        front.time[0] += TOLD_EVERY_S
         await front.look()
         run = await front.run_of(number)
         assert run is not None

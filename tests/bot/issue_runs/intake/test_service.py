@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bot.issue_runs.intake import notices
-from bot.issue_runs.intake.service import GONE_AFTER, MOST_WAITING
+from bot.issue_runs.intake.service import GONE_AFTER, MOST_WAITING, TOLD_EVERY_S
 from database.engine.store import Store
-from database.queries.forge import forge_events
+from database.queries.forge import forge_events, issue_runs
 from database.queries.forge.forge_events import ForgeEventRow
 from forge.runs.order_book import ActAgain, Acted
 from forge.waking import MOST_AUTHORS
@@ -127,6 +127,50 @@ async def test_an_unknown_membership_is_loud_and_picks_nothing_up(front: Desk, s
     assert front.link.trouble == {}
 
 
+@pytest.mark.parametrize("status", [303, 401, 403, 418, 500])
+async def test_an_unknown_membership_holds_up_only_its_own_issue(front: Desk, status: int) -> None:
+    front.forge.add_user("bob")
+    front.forge.accounts["acme"].members.add("bob")
+    fault = front.forge.faults.answer(status, times=None, path="/members/bob")
+    asked = [front.forge.add_issue(SHOP, "x", author="ana", labels=[LABEL], assignees=["bob"]) for _ in range(5)]
+    for number in asked:
+        await front.note(number)
+    other = front.forge.add_issue(SHOP, "x", author="ana", labels=[LABEL], assignees=["ana"])
+    run = await front.picked_up()
+    front.forge.comment(SHOP, run.number, "By somebody unknown", by="bob")
+    await front.note(run.number)
+    await front.note(other)
+    await front.handle()
+    assert await front.run_of(other) is not None
+    assert [await front.run_of(number) for number in asked] == [None] * 5
+    assert await front.wakes(run) == []
+    assert {f"{SHOP}#{number}" for number in (*asked, run.number)} <= set(front.link.trouble)
+    for _ in range(3):
+        front.time[0] += 400.0
+        await front.handle()
+    assert await front.waiting() == 6
+    assert sum("did not work" in each for each in await front.said()) == 1
+    fault.end()
+    front.time[0] += 400.0
+    await front.handle()
+    assert all([await front.run_of(number) for number in asked])
+    assert [each.is_member for each in await front.wakes(run)] == [True]
+    assert front.link.trouble == {}
+
+
+async def test_an_issue_that_cannot_be_read_holds_up_no_other(front: Desk) -> None:
+    bad = [front.forge.add_issue(SHOP, "x", author="ana", labels=[LABEL], assignees=["ana"]) for _ in range(3)]
+    front.forge.faults.answer(500, times=None, path=f"/issues/[{bad[0]}-{bad[-1]}]$")
+    for number in bad:
+        await front.note(number)
+    good = front.forge.add_issue(SHOP, "x", author="ana", labels=[LABEL], assignees=["ana"])
+    await front.note(good)
+    for _ in range(len(bad) + 1):
+        front.time[0] += 2.0
+        await front.handle()
+    assert await front.run_of(good) is not None
+
+
 async def test_an_issue_that_is_gone_holds_up_no_other(front: Desk) -> None:
     await front.event(99, delivery="gone")
     run = await front.picked_up()
@@ -191,8 +235,80 @@ async def test_changes_of_the_issue_are_told_and_not_obeyed(front: Desk) -> None
         assert words in told[0]
     front.forge.reopen(SHOP, run.number, by="ana")
     await front.event(run.number, delivery="d-4")
+    assert len(await front.said()) == 2, "changes are told at most once in a while"
+    front.time[0] += TOLD_EVERY_S
+    await front.handle()
     assert "reopened" in (await front.said())[-1]
     assert front.rounds.destroyed == []
+
+
+async def test_an_issue_that_changes_back_and_forth_is_told_once_in_a_while_and_rightly_in_the_end(front: Desk) -> None:
+    run = await front.picked_up()
+    for count in range(30):
+        front.forge.edit(SHOP, run.number, by="eve", title=f"Title {count}")
+        (front.forge.reopen if count % 2 else front.forge.close_item)(SHOP, run.number, by="eve")
+        await front.event(run.number, delivery=f"flip-{count}")
+    assert len(await front.said()) == 2, "the pick-up, and the first change"
+    remark = front.forge.comment(SHOP, run.number, "Go on", by="ana")
+    await front.event(run.number, delivery="comment")
+    assert [each.cause for each in await front.wakes(run)] == [f"comment/{remark.id}"], "comments do not wait"
+    front.time[0] += TOLD_EVERY_S
+    await front.handle()
+    told = (await front.said())[2:]
+    assert len(told) == 1
+    assert "reopened" in told[0]
+    assert await front.waiting() == 0
+    for number in range(3):
+        front.time[0] += TOLD_EVERY_S
+        await front.event(run.number, delivery=f"later-{number}")
+    assert len(await front.said()) == 3
+
+
+async def test_a_pull_request_that_is_closed_and_reopened_all_the_time_is_told_once_in_a_while(front: Desk) -> None:
+    run = await front.picked_up()
+    front.forge.commit(SHOP, "muster/issue-1", {"a": "b"})
+    pull = front.forge.open_pull(SHOP, title="x", body="", head="muster/issue-1", base="main", by="muster").number
+    await front.change(run, state="frozen", pull_request=pull)
+    for count in range(15):
+        front.forge.close_item(SHOP, pull, by="ana")
+        await front.event(pull, delivery=f"close-{count}")
+        front.forge.reopen(SHOP, pull, by="ana")
+        await front.event(pull, delivery=f"open-{count}")
+    front.forge.close_item(SHOP, pull, by="ana")
+    await front.event(pull)
+    assert len(await front.said()) == 3, "the pick-up, closed, reopened"
+    front.time[0] += TOLD_EVERY_S
+    await front.handle()
+    assert "was closed" in (await front.said())[3]
+    assert await front.waiting() == 0
+
+
+async def test_comments_after_the_end_get_one_answer_wherever_they_are(front: Desk) -> None:
+    run = await front.picked_up()
+    front.forge.commit(SHOP, "muster/issue-1", {"a": "b"})
+    pull = front.forge.open_pull(SHOP, title="x", body="", head="muster/issue-1", base="main", by="muster").number
+    await front.change(run, state="destroyed", pull_request=pull, pull_state="closed")
+    front.forge.close_item(SHOP, pull, by="ana")
+    for count in range(5):
+        for number in (run.number, pull):
+            front.forge.comment(SHOP, number, "Hello?", by=("ana", "eve")[count % 2])
+            await front.event(number, delivery=f"{number}-{count}")
+    assert len(set(front.orders)) == 1
+
+
+async def test_an_issue_whose_run_was_forgotten_is_not_picked_up_by_itself(front: Desk) -> None:
+    run = await front.picked_up()
+    await front.change(run, state="destroyed", ended_at=1.0)
+    async with front.store.write(STEP) as tx:
+        assert await issue_runs.forget(tx, before=2.0) == 1
+    front.forge.comment(SHOP, run.number, "And now?", by="ana")
+    front.forge.label(SHOP, run.number, "bug", by="ana")
+    await front.event(run.number, delivery="d-2")
+    async with at(front.forge, front.store, Path("unused")) as again:
+        await again.look()
+        assert await again.run_of(run.number) is None
+        assert await again.waiting() == 0
+    assert len(await front.said()) == 1
 
 
 async def test_a_pull_request_ends_and_resumes_its_run(front: Desk) -> None:
