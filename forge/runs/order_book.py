@@ -172,7 +172,8 @@ class OrderBook:
         now = self.clock()
         async with self.store.write(DONE) as tx:
             if isinstance(result, ActAgain):
-                await forge_orders.again(tx, order.key, try_at=now + result.in_s, detail=result.why)
+                if not await forge_orders.again(tx, order.key, try_at=now + result.in_s, detail=result.why):
+                    self._woken.add(order.key)  # its outcome was written though nobody could be sure
                 return
             if await forge_orders.done(tx, order.key, {"is": result.outcome}, now) and result.also is not None:
                 await result.also(tx)

@@ -31,7 +31,7 @@ from tests.forge.forge_server.world import Item
 
 PER_RUN, PER_DAY, CHECKS = 6, 3, 2
 _FORGE = f"runs: 2\n  wakes: {{per_run: {PER_RUN}, per_day: {PER_DAY}, failed_checks: {CHECKS}}}"
-_PEOPLE: Final = ("ana", "bob", "eve", "robot", "muster")
+_PEOPLE: Final = ("ana", "ana", "ana", "bob", "eve", "robot", "muster")
 _DAY: Final = 86_400.0
 #: A number that no issue has.
 _FORGED: Final = 9_999
@@ -65,9 +65,9 @@ class RandomWork:
         """Let something happen at the forge."""
         forge, chance = self.shop.forge, self.chance
         by = chance.choice(_PEOPLE)
-        if len(self.issues()) < 2 or (len(self.issues()) < 6 and chance.random() < 0.2):
-            labels = chance.choice(((LABEL,), (LABEL,), (), ("bug",), ("muster:nobody",)))
-            assignees = chance.choice((("ana",), ("ana",), ("eve",), ("bob", "eve"), ()))
+        if len(self.issues()) < 2 or (len(self.issues()) < 12 and chance.random() < 0.2):
+            labels = chance.choice(((LABEL,), (LABEL,), (LABEL,), (), ("muster:nobody",)))
+            assignees = chance.choice((("ana",), ("ana",), ("bob", "eve"), ("eve",), ()))
             forge.add_issue(SHOP, "It fails", body="See.", author=by, labels=labels, assignees=assignees)
             return
         item = chance.choice(self.issues())
@@ -208,10 +208,10 @@ class RandomWork:
     async def stretch(self) -> None:
         """Let hours or days pass in which much happens and fails, and then some in which nothing does."""
         shop, chance = self.shop, self.chance
-        for _ in range(chance.randint(2, 6)):
+        for _ in range(chance.randint(3, 8)):
             if chance.random() < 0.3:
                 self.fail()
-            for _ in range(chance.randint(1, 4)):
+            for _ in range(chance.randint(1, 6)):
                 self.happen()
                 self.note()
             await self.deliver()
