@@ -190,6 +190,22 @@ async def test_an_outcome_that_cannot_be_written_ends_no_other_order(store: Stor
         bad.cancel()
 
 
+async def test_the_orders_of_a_run_come_one_after_the_other(store: Store) -> None:
+    at_once = most = 0
+
+    async def act(order: ForgeOrder) -> Acted:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0)
+        at_once -= 1
+        return Acted("done")
+
+    async with running(store, act) as book, asyncio.timeout(30):
+        await asyncio.gather(*(book.place(f"r/destroy/{number}", "r", "destroy") for number in range(20)))
+    assert most == 1
+
+
 async def test_what_is_woken_while_it_is_tried_is_tried_again(store: Store) -> None:
     began, may_end = asyncio.Event(), asyncio.Event()
     answers: list[Acted | ActAgain] = [ActAgain("The agent works."), Acted("signalled")]
