@@ -179,6 +179,9 @@ def launch_of(run: AgentRun) -> str:
 
 
 async def _started(tx: AsyncConnection, services: RunServices, run: AgentRun) -> bool:
+    current = await runs.get(tx, run.id)
+    if current is None or current.ending is not None:
+        return False  # somebody ended it meanwhile
     values = {"state": "running", "started_at": services.clock(), "look_at": None, "detail": None}
     return await runs.change(tx, run.id, only=["queued"], **values)
 

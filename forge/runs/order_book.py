@@ -29,6 +29,8 @@ DONE = declare("forge.done")
 
 #: How many orders are acted on at one time.
 MOST_AT_ONCE = 8
+#: How many due orders are looked at, as others of their runs may be under way.
+_MOST_DUE = 100
 #: The pauses between attempts while the forge or the register is away, seconds.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 #: Seconds until an order that waits for something is looked at again, if nothing wakes it.
@@ -69,7 +71,8 @@ class OrderBook:
     rng: Callable[[], float] = random.random
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _outcomes: dict[str, asyncio.Future[str]] = field(default_factory=dict)
-    _busy: set[str] = field(default_factory=set)
+    _busy: dict[str, str] = field(default_factory=dict)
+    """The orders that are acted on, and the runs that they are for."""
     _woken: set[str] = field(default_factory=set)
 
     async def place(self, key: str, run: str, kind: str, given: Mapping[str, str] | None = None) -> str:
@@ -126,21 +129,22 @@ class OrderBook:
         now = self.clock()
         taken = frozenset(self._woken)  # others may be woken while these are read
         async with self.store.read() as tx:
-            due = await forge_orders.due(tx, now, limit=MOST_AT_ONCE + len(self._busy))
+            due = await forge_orders.due(tx, now, limit=_MOST_DUE)
             woken = [await forge_orders.get(tx, key) for key in sorted(taken)]
             next_at = await forge_orders.next_at(tx)
         # What is woken while it is tried is tried once more: it may have looked before there was something to see.
-        self._woken -= taken - self._busy
+        self._woken -= taken - self._busy.keys()
         for order in woken:
             if order is not None and order.outcome is not None:
                 self._tell(order.key, str(order.outcome["is"]))
         for order in [*(each for each in woken if each is not None and each.state == "open"), *due]:
             if order.key in self._busy:
                 continue
-            if len(self._busy) >= MOST_AT_ONCE:
+            # The orders of a run come one after the other: what one makes, such as a clone, another removes.
+            if len(self._busy) >= MOST_AT_ONCE or (order.run and order.run in self._busy.values()):
                 self._woken.add(order.key)
                 continue
-            self._busy.add(order.key)
+            self._busy[order.key] = order.run
             tasks.create_task(self._do(order), name=f"forge order {order.key}")
         return None if next_at is None else max(0.05, next_at - now) if not due else 1.0
 
@@ -155,7 +159,7 @@ class OrderBook:
             self._woken.add(order.key)  # its outcome may be written for all that
             await self.store.rest(FIRST_PAUSE)
         finally:
-            self._busy.discard(order.key)
+            del self._busy[order.key]
             self._news.set()
 
     async def _try(self, order: ForgeOrder) -> None:
@@ -172,7 +176,8 @@ class OrderBook:
         now = self.clock()
         async with self.store.write(DONE) as tx:
             if isinstance(result, ActAgain):
-                await forge_orders.again(tx, order.key, try_at=now + result.in_s, detail=result.why)
+                if not await forge_orders.again(tx, order.key, try_at=now + result.in_s, detail=result.why):
+                    self._woken.add(order.key)  # its outcome was written though nobody could be sure
                 return
             if await forge_orders.done(tx, order.key, {"is": result.outcome}, now) and result.also is not None:
                 await result.also(tx)

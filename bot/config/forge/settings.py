@@ -128,7 +128,7 @@ class ForgeBlock(Block):
         default=None,
         description="The sandbox profile of runs whose issue names none. Default: none, and such issues are refused.",
     )
-    runs: int = Field(default=3, ge=1, le=1000, description="How many runs at a time. Others wait.")
+    runs: int = Field(default=3, ge=1, le=1000, description="How many agents work on issues at a time. Others wait.")
     silence: Duration = Field(
         default=1800.0,
         ge=60.0,

@@ -36,7 +36,10 @@ _PEOPLE: Final = {
 _STATUS: Final = {
     "type": "string",
     "enum": list(get_args(SignalStatus)),
-    "description": "done: all of your work is committed. blocked: you need an answer. failed: it cannot be done.",
+    "description": (
+        "done: all of your work is committed. blocked: you need an answer. failed: it cannot be done. With blocked and "
+        "failed, what you committed becomes a draft."
+    ),
 }
 _SUMMARY: Final = {"type": "string", "description": "What was done, or why not, in a few sentences for people."}
 

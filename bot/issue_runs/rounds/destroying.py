@@ -60,11 +60,9 @@ class Destroying:
             async with services.store.write(END_WORK) as tx:
                 await services.runs.decide(tx, work, "stopped", "Its pull request was closed.")
             services.runs.after(work)
-        if row is None or row.thread_key == run.thread_key:
-            if row is not None and not await self._removed(run, row, keeps=keeps):
-                return False
-            if not await self._forgotten(run):
-                return False
+        is_ours = row is None or row.thread_key == run.thread_key
+        if is_ours and not (await self._removed(run, row, keeps=keeps) and await self._forgotten(run)):
+            return False
         kept = KeptCommits(self.round.ground(run), run)
         tip = await asyncio.to_thread(kept.tip)
         now = services.clock()
@@ -78,11 +76,12 @@ class Destroying:
         log.info("round.destroyed", run=run.id, agent=run.agent)
         return True
 
-    async def _removed(self, run: IssueRun, row: AgentRow, *, keeps: bool) -> bool:
-        """End the agent and delete its clone, whose commits are taken over first."""
+    async def _removed(self, run: IssueRun, row: AgentRow | None, *, keeps: bool) -> bool:
+        """End the agent and delete its clone, whose commits are taken over first. It may not have been launched yet."""
         services = self.round.services
         try:
-            await services.agents.kill(row, discard=False)
+            if row is not None:
+                await services.agents.kill(row, discard=False)
             await self._kept(run, keeps=keeps)
             await asyncio.to_thread(self.round.ground(run).clone.remove, discard=True)
         except (FleetError, OSError) as error:

@@ -69,10 +69,11 @@ async def done(tx: AsyncConnection, key: str, outcome: Mapping[str, Any], now: f
     return (await tx.execute(update(table).where(*where).values(**values))).rowcount > 0
 
 
-async def again(tx: AsyncConnection, key: str, *, try_at: float, detail: str) -> None:
-    """Record that a try did nothing, and when the next one is."""
+async def again(tx: AsyncConnection, key: str, *, try_at: float, detail: str) -> bool:
+    """Record that a try did nothing, and when the next one is. False if there is an outcome."""
     values = {"tries": table.c.tries + 1, "try_at": try_at, "detail": detail}
-    await tx.execute(update(table).where(table.c.key == key, table.c.state == "open").values(**values))
+    where = (table.c.key == key, table.c.state == "open")
+    return (await tx.execute(update(table).where(*where).values(**values))).rowcount > 0
 
 
 async def forget(tx: AsyncConnection, run: str) -> None:

@@ -23,15 +23,15 @@ from database.queries.chat import questions
 from database.queries.forge import forge_events, forge_orders, issue_runs
 from database.queries.forge.issue_runs import ACTIVE, IssueRun, IssueWake
 from forge.provenance import markers
-from forge.webhooks.event import read_event
+from forge.webhooks.event import ForgeEvent, read_event
 from tests import soak
 from tests.bot.issue_runs.workshop import LABEL, SHOP, STEP, PlayedTurn, Workshop, workshop
 from tests.forge.forge_server.webhooks import Delivery, headers_of, signature
 from tests.forge.forge_server.world import Item
 
-PER_RUN, PER_DAY, CHECKS = 6, 3, 2
-_FORGE = f"runs: 2\n  wakes: {{per_run: {PER_RUN}, per_day: {PER_DAY}, failed_checks: {CHECKS}}}"
-_PEOPLE: Final = ("ana", "bob", "eve", "robot", "muster")
+RUNS, PER_RUN, PER_DAY, CHECKS = 2, 6, 3, 2
+_FORGE = f"runs: {RUNS}\n  wakes: {{per_run: {PER_RUN}, per_day: {PER_DAY}, failed_checks: {CHECKS}}}"
+_PEOPLE: Final = ("ana", "ana", "ana", "bob", "eve", "robot", "muster")
 _DAY: Final = 86_400.0
 #: A number that no issue has.
 _FORGED: Final = 9_999
@@ -65,9 +65,9 @@ class RandomWork:
         """Let something happen at the forge."""
         forge, chance = self.shop.forge, self.chance
         by = chance.choice(_PEOPLE)
-        if len(self.issues()) < 2 or (len(self.issues()) < 6 and chance.random() < 0.2):
-            labels = chance.choice(((LABEL,), (LABEL,), (), ("bug",), ("muster:nobody",)))
-            assignees = chance.choice((("ana",), ("ana",), ("eve",), ("bob", "eve"), ()))
+        if len(self.issues()) < 2 or (len(self.issues()) < 12 and chance.random() < 0.2):
+            labels = chance.choice(((LABEL,), (LABEL,), (LABEL,), (), ("muster:nobody",)))
+            assignees = chance.choice((("ana",), ("ana",), ("bob", "eve"), ("eve",), ()))
             forge.add_issue(SHOP, "It fails", body="See.", author=by, labels=labels, assignees=assignees)
             return
         item = chance.choice(self.issues())
@@ -146,7 +146,7 @@ class RandomWork:
         """Bring what webhooks tell: some of it is lost, doubled, late, or forged."""
         made, chance = self.shop.forge.webhooks.deliveries, self.chance
         new, self._delivered = made[self._delivered :], len(made)
-        arrived = []
+        arrived: list[Delivery] = []
         for each in new:
             copies = [each] * chance.choice((0, 1, 1, 2))
             (self.late if chance.random() < 0.3 else arrived).extend(copies)
@@ -179,6 +179,8 @@ class RandomWork:
                 lambda: faults.truncate(times=few),
                 lambda: faults.garbage(times=few),
                 lambda: faults.lose_response(times=few, method="POST"),
+                lambda: faults.lose_response(times=1, path="/comments$", method="POST"),
+                lambda: faults.lose_response(times=1, path="/pulls$", method="POST"),
             )
         )()
 
@@ -192,12 +194,18 @@ class RandomWork:
         )
 
     async def killed(self, working: Callable[[], Awaitable[None]]) -> None:
-        """Have Muster work, kill it on the way, and begin it again."""
-        shop, steps = self.shop, self.chance.randint(1, 400)
+        """Have Muster work, kill it on the way, and begin it again: anywhere, or when the forge has what it wrote."""
+        shop, chance, seen = self.shop, self.chance, len(self.shop.forge.requests)
+        steps, writes = int(10 ** chance.uniform(0, 3.7)), chance.choice((0, 0, 1, 2, 3))
         task = asyncio.ensure_future(working())
-        while steps and not task.done():
-            steps -= 1
+        while not task.done():
             await asyncio.sleep(0)
+            steps -= 1
+            if writes:
+                if sum(each.method != "GET" for each in shop.forge.requests[seen:]) >= writes:
+                    break
+            elif steps <= 0:
+                break
         await shop.kill()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -208,15 +216,15 @@ class RandomWork:
     async def stretch(self) -> None:
         """Let hours or days pass in which much happens and fails, and then some in which nothing does."""
         shop, chance = self.shop, self.chance
-        for _ in range(chance.randint(2, 6)):
+        for _ in range(chance.randint(3, 8)):
             if chance.random() < 0.3:
                 self.fail()
-            for _ in range(chance.randint(1, 4)):
+            for _ in range(chance.randint(1, 6)):
                 self.happen()
                 self.note()
             await self.deliver()
             working = chance.choice((shop.settle, shop.settle, shop.look))
-            await (self.killed(working) if chance.random() < 0.25 else working())
+            await (self.killed(working) if chance.random() < 0.35 else working())
             if chance.random() < 0.25:
                 await self.decide()
             if chance.random() < 0.3:
@@ -235,6 +243,7 @@ class RandomWork:
         shop = self.shop
         found = await shop.all_runs()
         numbers = [run.number for run in found]
+        assert shop.most_at_work <= RUNS
         assert len(numbers) == len(set(numbers))
         assert set(numbers) <= self.qualified, "a run of an issue that never qualified"
         for item in self.issues():
@@ -281,7 +290,7 @@ class RandomWork:
 
     async def _check_posts(self, found: list[IssueRun]) -> None:
         allowed = {number for run in found for number in (run.number, run.pull_request)} | self.refused
-        keys = Counter[str | None]()
+        keys: Counter[str | None] = Counter()
         for item in self.shop.forge.repository(SHOP).items.values():
             # People say something by our account, too.
             ours = [each for each in item.remarks if each.author == "muster" and "<!-- muster:" in each.body]
@@ -291,7 +300,7 @@ class RandomWork:
         assert [key for key, count in keys.items() if count > 1] == [], "a comment stands twice"
 
 
-def _read(delivery: Delivery):  # type: ignore[no-untyped-def]
+def _read(delivery: Delivery) -> ForgeEvent | None:
     return read_event("gitea", headers_of(delivery, signature(delivery.hook.secret, delivery.body)), delivery.body)
 
 

@@ -91,13 +91,8 @@ class PlayedTurn:
 class PlayedAgents:
     """Works as agents do, in their folders (`bot.runs.ports.RunsPort`)."""
 
-    store: Store
-    paths: Paths
-    clock: Callable[[], float]
-    turn: Callable[[IssueRun], PlayedTurn]
+    shop: Workshop
     on_ended: list[Callable[[AgentRun], None]] = field(default_factory=list)
-    began: list[tuple[str, float]] = field(default_factory=list)
-    """Each work: whose, and when."""
 
     def wake(self) -> None:
         pass
@@ -106,51 +101,54 @@ class PlayedAgents:
         pass
 
     async def decide(self, tx: AsyncConnection, work: AgentRun, ending: RunEnding, detail: str | None) -> bool:
-        return await runs.end_begun(tx, work.id, ending, detail=detail, turn_ended_at=self.clock())
+        return await runs.end_begun(tx, work.id, ending, detail=detail, turn_ended_at=self.shop.now)
 
     async def work(self) -> bool:
         """Take the next step of each agent; return whether there was any."""
-        async with self.store.read() as tx:
+        async with self.shop.store.read() as tx:
             found = await runs.open_ones(tx)
+        self.shop.most_at_work = max(self.shop.most_at_work, len(found))
         steps = [await self._step(work) for work in found]
         return any(steps)
 
     async def _step(self, work: AgentRun) -> bool:
-        async with self.store.read() as tx:
+        async with self.shop.store.read() as tx:
             run = await issue_runs.get(tx, work.id.rpartition("-")[0])
         assert run is not None
-        if work.state == "queued" and work.ending is None:
-            await self._begin(work, run)
-        ending = work.ending
-        if ending is None and work.state == "queued":
-            turn = self.turn(run)
-            if turn.commits:
-                (self.paths.workspace(work.agent) / work.id).touch()
+        ending, place = work.ending, self.shop.paths.workspace(work.agent)
+        if ending is None and work.state == "queued" and await self._begin(work, run):
+            turn = self.shop.turn(run)
+            if turn.commits and place.exists():
+                (place / work.id).touch()
             if turn.signal is not None:
-                async with self.store.write(STEP) as tx:
+                async with self.shop.store.write(STEP) as tx:
                     signal = {"status": turn.signal, "summary": f"Round {run.round}."}
                     await issue_runs.change(tx, run.id, only=["running"], signal=signal)
             ending = turn.ending
         if ending is None:
             return False
-        async with self.store.write(STEP) as tx:
-            values = {"state": ending, "answer": "I did it.", "ended_at": self.clock()}
+        async with self.shop.store.write(STEP) as tx:
+            values = {"state": ending, "answer": "I did it.", "ended_at": self.shop.now}
             await runs.change(tx, work.id, only=runs.OPEN, **values)
         for told in self.on_ended:
             told(work)
         return True
 
-    async def _begin(self, work: AgentRun, run: IssueRun) -> None:
-        self.began.append((run.id, self.clock()))
+    async def _begin(self, work: AgentRun, run: IssueRun) -> bool:
         row = AgentRow(
             name=work.agent, role=work.role, runtime="sim", model=None, sandbox="bubblewrap",
-            workspace=str(self.paths.workspace(work.agent)), wanted="frozen", at_once=False, keep_session=True,
+            workspace=str(self.shop.paths.workspace(work.agent)), wanted="frozen", at_once=False, keep_session=True,
             state="frozen", detail=None, launch_id=f"run-{work.id}", launched_by="forge:ana", connector="memory",
-            room="room", thread_key=run.thread_key, started_at=self.clock(), stopped_at=None,
+            room="room", thread_key=run.thread_key, started_at=self.shop.now, stopped_at=None,
         )  # fmt: skip
-        async with self.store.write(STEP) as tx:
+        async with self.shop.store.write(STEP) as tx:
+            current = await runs.get(tx, work.id)
+            if current is None or current.ending is not None or current.state != "queued":
+                return False
             await insert_once(tx, schema.agents, **row.columns())
-            await runs.change(tx, work.id, only=["queued"], state="running", started_at=self.clock())
+            await runs.change(tx, work.id, only=["queued"], state="running", started_at=self.shop.now)
+        self.shop.began.append((run.id, self.shop.now))
+        return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,6 +229,8 @@ class Workshop:
     """Each work of an agent: whose, and when."""
     pushed: dict[str, str] = field(default_factory=dict)
     """What was pushed after which work."""
+    most_at_work: int = 0
+    """How many agents were at work at one time."""
     acting: int = 0
     """Orders that are acted on just now."""
     _process: Process | None = None
@@ -256,7 +256,7 @@ class Workshop:
         link = ForgeLink(settings.forge, address.host, client, self.token, b"k" * 32, folder)
         masker = SecretMasker(known=frozenset(), extra=())
         channel = AgentChannel(Composer(self.paths.outgoing), masker, lambda _: Capabilities(), self.clock, str, "!")
-        source, agents = FixedSource(), PlayedAgents(self.store, self.paths, self.clock, self._turn, began=self.began)
+        source, agents = FixedSource(), PlayedAgents(self)
         services = cast(
             "IssueServices",
             SimpleNamespace(
@@ -299,9 +299,6 @@ class Workshop:
         process.task.cancel()
         await asyncio.gather(process.task, return_exceptions=True)
         await process.link.client.close()
-
-    def _turn(self, run: IssueRun) -> PlayedTurn:
-        return self.turn(run)
 
     def _counted(self, rounds: Rounds) -> Callable[[ForgeOrder], Any]:
         async def act(order: ForgeOrder) -> Acted | ActAgain:

@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from core.crash_points import Step
 from core.errors import RegisterAway
 from database.engine.store import Store
 from database.queries.forge import forge_events, forge_orders
 from database.queries.forge.forge_events import ForgeEventRow
 from database.queries.forge.forge_orders import ForgeOrder
 from forge.model.errors import ForgeAway
-from forge.runs.order_book import Act, ActAgain, Acted, OrderBook
+from forge.runs.order_book import DONE, INTERNAL, Act, ActAgain, Acted, OrderBook
 
 
 @asynccontextmanager
@@ -151,6 +152,58 @@ async def test_what_waits_is_tried_by_the_next_process_at_once(store: Store) -> 
     async with running(store, act) as book:
         assert await book.place("r/1/work", "r", "work") == "signalled"
     assert len(done) == 2
+
+
+async def test_an_outcome_whose_commit_is_unsure_reaches_who_waits(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, failures = store.write, [1]
+
+    @asynccontextmanager
+    async def unsure(step: Step) -> AsyncIterator[AsyncConnection]:
+        async with write(step) as tx:
+            yield tx
+        if step is DONE and failures:
+            failures.pop()
+            raise RegisterAway
+
+    monkeypatch.setattr(store, "write", unsure)
+    act, done = answering(Acted("pushed"))
+    async with running(store, act) as book, asyncio.timeout(30):
+        assert await book.place("r/1/publish", "r", "publish") == "pushed"
+    assert done == ["r/1/publish"]
+
+
+async def test_an_outcome_that_cannot_be_written_ends_no_other_order(store: Store) -> None:
+    async def breaks(tx: AsyncConnection) -> None:
+        raise ZeroDivisionError
+
+    async def act(order: ForgeOrder) -> Acted:
+        return Acted("done", breaks if order.run == "bad" else None)
+
+    async with running(store, act) as book, asyncio.timeout(30):
+        bad = asyncio.create_task(book.place("bad/1/settle", "bad", "settle"))
+        while not (row := await _row(store, "bad/1/settle")) or row.tries == 0:
+            await asyncio.sleep(0.01)
+        assert row.detail == INTERNAL
+        assert await book.place("good/1/settle", "good", "settle") == "done"
+        bad.cancel()
+
+
+async def test_the_orders_of_a_run_come_one_after_the_other(store: Store) -> None:
+    at_once = most = 0
+
+    async def act(order: ForgeOrder) -> Acted:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0)
+        at_once -= 1
+        return Acted("done")
+
+    async with running(store, act) as book, asyncio.timeout(30):
+        await asyncio.gather(*(book.place(f"r/destroy/{number}", "r", "destroy") for number in range(20)))
+    assert most == 1
 
 
 async def test_what_is_woken_while_it_is_tried_is_tried_again(store: Store) -> None:

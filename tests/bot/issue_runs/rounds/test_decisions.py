@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from typing import Any
+
+import pytest
 
 from bot.issue_runs.rounds.service import Rounds
+from bot.runs import beginning
+from bot.runs.services import RunServices
+from database.queries.agents.runs import OPEN
 from tests.bot.issue_runs.forge_house import RUN, ForgeHouse
 
 PRICE = "[[commit: shop.py def price(): return 2]]"
@@ -92,6 +98,29 @@ async def test_a_closed_run_leaves_commits_and_can_go_on_with_a_new_agent(world:
         assert again.pushed_sha != settled.pushed_sha
         assert "+def price(): return 2" in world.changed()
         assert "+more" in world.changed()
+
+
+async def test_a_run_that_ends_while_its_agent_is_about_to_be_launched_leaves_nothing(
+    world: ForgeHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(services: RunServices, *arguments: Any, **more: Any) -> Any:
+        opened = await opening(services, *arguments, **more)
+        await world.home.orchestrator.services.rounds.destroy(RUN)
+        await world.until(lambda run: run.state == "destroyed")
+        return opened
+
+    opening = beginning.opening  # type: ignore[attr-defined]
+    monkeypatch.setattr(beginning, "opening", late)
+    async with world.home.open():
+        await world.queue(f"{PRICE} [[say: one]]")
+        await world.until(lambda run: run.state == "destroyed")
+        async with asyncio.timeout(30):
+            while (work := await world.work()) is None or work.state in OPEN:
+                await asyncio.sleep(0.02)
+        assert work.state == "stopped"
+        assert await world.home.known("coder17") is None
+        assert not world.home.paths.agent_folder("coder17").exists()
+        assert not world.home.paths.workspace("coder17").exists()
 
 
 async def test_commits_that_were_not_pushed_are_kept_apart_and_told(world: ForgeHouse) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text as sql
 
-from bot.issue_runs.rounds import settle_step
+from bot.issue_runs.rounds import settle_step, text
 from bot.issue_runs.rounds.service import GIVE_UP_S
 from bot.issue_runs.rounds.work_step import WorkStep
 from database.engine.store import Store
@@ -72,7 +72,7 @@ async def test_a_row_that_cannot_be_read_is_left_out_and_told_once(shop: Worksho
     await shop.settle()
     broken = await shop.run_of(bad)
     async with shop.store.write(STEP) as tx:
-        await tx.execute(text("UPDATE issue_runs SET sandboxes = '[\"bub' WHERE id = :id"), {"id": broken.id})
+        await tx.execute(sql("UPDATE issue_runs SET sandboxes = '[\"bub' WHERE id = :id"), {"id": broken.id})
     for number in (bad, good):
         shop.forge.comment(SHOP, number, "More.", by="ana")
         await shop.event(number)
@@ -136,7 +136,7 @@ async def test_a_step_that_fails_for_hours_is_given_up_and_can_be_repeated(
     elif where == "settle":
         monkeypatch.setattr(settle_step.SettleStep, "act", raises)
     else:
-        monkeypatch.setattr(settle_step.text, "settled", breaks)
+        monkeypatch.setattr(text, "settled", breaks)
     (number,) = await picked_up(shop)
     await shop.settle()
     for _ in range(5):
