@@ -148,7 +148,7 @@ def main_room(
             assert place.conversation is not None
             return place.connector, locate(place.connector, place.conversation)
         raise UserError(
-            "there is no room for the agent's thread: set `connectors.NAME.fleet_room` in muster.yaml, or launch from "
+            "There is no room for the agent's thread. Set `connectors.NAME.fleet_room` in muster.yaml, or launch from "
             "the chat room.",
             code="room.missing",
         )

@@ -12,20 +12,27 @@ from bot.runs.text import MARKS, used
 from bot.text import markdown
 from bot.text.timestamps import timestamp
 
+#: Runs of each kind that ended and are listed in an answer.
+_ENDED: Final = 15
 #: Characters of a prompt in a table.
 _GIST: Final = 60
 
 
 def runs_text(model: RunsModel, now: float, redact: Callable[[str], str]) -> str:
-    """Return the table of runs."""
-    lines = [*model.open, *model.ended]
-    if model.issues:
-        issues = issues_text(model.issues, now, redact)
-        return f"{issues}\n\n{_table(lines, now, redact)}" if lines else issues
-    if not lines:
+    """Return the tables of runs: all that go on, and the last that ended."""
+    if not (model.issues or model.open or model.ended):
         example = command_line('run coder --prompt "Fix the build"')
         return f"There are no runs yet. {example} begins one."
-    return _table(lines, now, redact)
+    going_on = [each for each in model.issues if each.ended_at is None]
+    over = [each for each in model.issues if each.ended_at is not None]
+    parts = []
+    if issues := [*going_on, *over[:_ENDED]]:
+        parts.append(issues_text(issues, now, redact))
+    if lines := [*model.open, *model.ended[:_ENDED]]:
+        parts.append(_table(lines, now, redact))
+    if left := len(over[_ENDED:]) + len(model.ended[_ENDED:]):
+        parts.append(f"{left} more that ended are left out here; the dashboard and `--json` have them.")
+    return "\n\n".join(parts)
 
 
 def _table(lines: Sequence[RunLine], now: float, redact: Callable[[str], str]) -> str:

@@ -5,6 +5,7 @@ Printed text never contains control sequences for the terminal.
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ def say(text: str, *, error: bool = False) -> None:
     from bot.text.markdown import shown
 
     stream = sys.stderr if error else sys.stdout
-    text = shown(written(text, SHELL)).rstrip()
+    text = _without_links_in_tables(shown(written(text, SHELL)).rstrip())
     if error or not stream.isatty():
         from core.text_columns import aligned
 
@@ -53,6 +54,17 @@ def say(text: str, *, error: bool = False) -> None:
     from rich.markdown import Markdown
 
     Console(file=stream, highlight=False).print(Markdown(text, hyperlinks=False))
+
+
+#: A link in Markdown.
+_LINK = re.compile(r"\[([^\[\]]*)\]\(https?://[^\s()]*\)")
+
+
+def _without_links_in_tables(text: str) -> str:
+    """Return the text without the addresses of links in tables, which make a column wider than a terminal."""
+    if "](http" not in text:
+        return text
+    return "\n".join(_LINK.sub(r"\1", line) if line.startswith("|") else line for line in text.split("\n"))
 
 
 #: How a line of a diff is colored, by its beginning (ECMA-48, SGR).

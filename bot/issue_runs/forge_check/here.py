@@ -32,6 +32,15 @@ def installed(lacking: Sequence[str]) -> ForgeCheckResult:
     )
 
 
+def room(rooms: Sequence[str]) -> ForgeCheckResult:
+    """Return whether runs have a room for their threads, from the connectors with a main room, the fleet's first."""
+    tried = "room for threads"
+    if not rooms:
+        todo = "Set `fleet_room` of a connector in muster.yaml. Without it nothing is picked up."
+        return ForgeCheckResult(tried=tried, state="missing", found="no chat system has a main room", todo=todo)
+    return ForgeCheckResult(tried=tried, state="ok", found=f"the main room of {rooms[0]}")
+
+
 def default_sandbox(block: ForgeBlock, kinds: Mapping[str, str]) -> ForgeCheckResult:
     """Check the sandbox of issues that name none.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bot.config.checks.connector_checks import with_main_rooms
 from bot.config.forge import extra
 from bot.config.loader import Settings
 from bot.config.paths import Paths
@@ -38,7 +39,8 @@ async def check(
         return [ForgeCheckResult(tried="muster.yaml", state="missing", found="it names no forge", todo=todo)]
     planner = launch_planner.planner(paths, settings, environ, with_way=False)
     kinds = {name: profile.kind for name, profile in planner.profiles.items()}
-    found = [here.installed(extra.lacking()), here.default_sandbox(block, kinds)]
+    rooms = [each.name for each in with_main_rooms(settings.connectors)]
+    found = [here.installed(extra.lacking()), here.room(rooms), here.default_sandbox(block, kinds)]
     if block.listens:
         found.append(await here.webhook(block, environ))
     try:

@@ -60,6 +60,16 @@ def test_the_table_and_the_objects_have_issues_before_other_runs() -> None:
     assert issue["findings"][0] == {"sentence": "A token (shop.py, line 3)", "mark": "c0ffee", "is_allowed": False}
 
 
+def test_a_list_has_all_that_go_on_and_says_how_many_that_ended_it_leaves_out() -> None:
+    going_on = tuple(replace(RUN, id=f"a{number}") for number in range(40))
+    over = tuple(replace(RUN, id=f"b{number}", state="destroyed", ended_at=NOW) for number in range(20))
+    text = runs_text(RunsModel(issues=(*going_on, *over)), NOW, plain)
+    assert all(f"`{run.id}`" in text for run in (*going_on, *over[:15]))
+    assert "`b15`" not in text
+    assert "5 more that ended are left out here" in text
+    assert len(runs_json(RunsModel(issues=over), plain)["issues"]) == 20
+
+
 def test_titles_operations_and_addresses_of_others_stay_what_they_are() -> None:
     evil = "`](https://evil.example) **x** [y](javascript:1)\n# h"
     run = replace(

@@ -1,4 +1,4 @@
-"""What the shell prints of a diff that an agent made."""
+"""What the shell prints of tables, and of a diff that an agent made."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+
+from bot.interfaces.cli.output import say
 
 DIFF = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-one\x1b[2J\n+two\r\n same\n"
 SAY = "import os, sys; from bot.interfaces.cli.output import say_diff; say_diff(sys.argv[1], os.environ)"
@@ -39,3 +41,11 @@ def test_whoever_wants_no_colors_gets_none(environ: dict[str, str]) -> None:
 def test_a_file_gets_plain_text() -> None:
     plain = subprocess.run([sys.executable, "-c", SAY, DIFF], capture_output=True, text=True, check=True).stdout
     assert plain == "\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-one␛[2J\n+two\n same\n"
+
+
+def test_a_table_has_no_addresses_and_other_text_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+    table = "| Issue | Title |\n| --- | --- |\n| [`a/b#1`](https://git.example.org/a/b/issues/1) | `x` |"
+    say(f"{table}\n\nSee [`a/b#1`](https://git.example.org/a/b/issues/1).")
+    assert capsys.readouterr().out == (
+        "Issue    Title\n`a/b#1`  `x`\n\nSee [`a/b#1`](https://git.example.org/a/b/issues/1).\n"
+    )

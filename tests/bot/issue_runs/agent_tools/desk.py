@@ -13,11 +13,13 @@ from typing import Any, Literal, cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.config.forge.settings import ForgeBlock
+from bot.config.loader import load
+from bot.config.paths import Paths
 from bot.issue_runs.agent_tools.calls import IssueTools
 from bot.issue_runs.agent_tools.writes import IssueWrites
 from bot.issue_runs.forge_link import ForgeLink
 from bot.issue_runs.services import IssueServices
+from bot.setup.launch_planner import planner
 from core.crash_points import declare
 from core.redaction import SecretMasker
 from database.engine.store import Store
@@ -35,6 +37,10 @@ from forge.runs.order_book import OrderBook
 SHOP = "acme/shop"
 SECRET = b"a secret for markers"
 STEP = declare("test.step")
+_SETTINGS = """\
+connectors: {{terminal: {{}}}}
+forge: {{kind: {kind}, url: '{url}', token: 'env:FORGE', organization: acme, repositories: [acme/shop]}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +81,20 @@ class Thread:
 
 
 def link_to(url: str, token: str, kind: Literal["gitea", "github"], folder: Path) -> ForgeLink:
-    """Return the configured forge of a test. Its requests do not wait long."""
-    settings = ForgeBlock.model_validate(
-        {"kind": kind, "url": url, "token": "env:FORGE", "organization": "acme", "repositories": [SHOP]}
-    )
+    """Return the forge of an installation that is made in a folder. Its requests do not wait long."""
+    paths = _paths(folder)
+    paths.prepare()
+    paths.muster_yaml.write_text(_SETTINGS.format(kind=kind, url=url))
+    settings = load(paths).forge
+    assert settings is not None
     address = ForgeAddress.parse(url)
     limits = HttpLimits(request_s=5, attempts=1, first_pause_s=0.01, longest_pause_s=0.01, longest_wait_s=0)
     client = open_client(kind, address, token, options=HttpOptions(limits=limits))
     return ForgeLink(settings, address.host, client, token, SECRET, folder)
+
+
+def _paths(folder: Path) -> Paths:
+    return Paths.of({"MUSTER_HOME": str(folder), "HOME": str(folder)})
 
 
 @dataclass(slots=True)
@@ -165,21 +177,21 @@ class Desk:
 
 
 async def _unknown_cost(**_: object) -> None:
-    return None
+    """Project nothing, as while no run is known that a cost could be learned from."""
 
 
 @contextlib.asynccontextmanager
 async def desk_at(store: Store, link: ForgeLink, *, acting: bool = True) -> AsyncIterator[Desk]:
-    """The tools, and beside them what acts on the orders."""
-    rounds, thread = Rounds(), Thread()
+    """The tools in the installation of a link, and beside them what acts on the orders."""
+    rounds, thread, paths = Rounds(), Thread(), _paths(link.folder)
+    settings = load(paths)
     services = cast(
         "IssueServices",
         SimpleNamespace(
             store=store, clock=time.time, forge=link, rounds=rounds,
             redact=SecretMasker(frozenset({"hunter2-hunter2"})),
             agents=SimpleNamespace(journal_effects=thread),
-            settings=SimpleNamespace(forge=None, accounts={}), planner=SimpleNamespace(profiles={}),
-            paths=SimpleNamespace(agent_folder=Path("/nonexistent").joinpath),
+            settings=settings, planner=planner(paths, settings, {}, with_way=False), paths=paths,
             dispatcher=SimpleNamespace(cost_of=_unknown_cost),
         ),
     )  # fmt: skip

@@ -68,6 +68,7 @@ async def test_a_comment_is_posted_with_its_record_and_marker(desk: Desk, forge:
     assert "hunter2" not in remark.body
     assert "@ana" not in remark.body
     assert "Written by the agent <code>issue-1</code> through Muster" in remark.body
+    assert f"<code>sha256:{desk.services.settings.digest}</code>" in remark.body
     assert key_of(remark.body, SECRET) == call.id
     assert (await desk.known(run)).operations == ["posted a comment on #1"]
     assert ("agent:issue-1", "post_comment", "done") in await desk.audit()

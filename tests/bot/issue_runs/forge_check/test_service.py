@@ -162,6 +162,11 @@ def test_an_extra_that_is_not_installed_is_named() -> None:
     assert "muster-fleet[forge]" in found.todo
 
 
+def test_a_fleet_without_a_room_is_told_what_to_set() -> None:
+    assert (here.room([]).state, "fleet_room" in here.room([]).todo) == ("missing", True)
+    assert here.room(["matrix", "discord"]).found == "the main room of matrix"
+
+
 async def test_without_a_forge_it_says_so(tmp_path: Path) -> None:
     paths = Paths.of({"MUSTER_HOME": str(tmp_path), "HOME": str(tmp_path)})
     paths.prepare()

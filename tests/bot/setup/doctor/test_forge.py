@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.config import loader
 from bot.config.forge import extra
 from bot.config.instance_lock import only_one
 from bot.config.paths import Paths
@@ -63,7 +64,7 @@ def test_missing_secrets_are_named_by_doctor_start_and_installation(paths: Paths
     assert [name for name, each in found.items() if each.state == "wrong"] == ["forge.token", "forge.webhooks.secret"]
     assert "TOKEN" in found["forge.token"].found
     assert found["forge.token"].costs == "Muster does not start."
-    checked = doctor.loader.check(paths)
+    checked = loader.check(paths)
     assert len(preflight.missing_secrets(checked, {})) == 2
     assert "SECRET" in " ".join(boot_secrets.missing_at_boot(paths, checked))
 
