@@ -4,7 +4,7 @@ Only the members of the outermost object are parsed, each with its position. A c
 stays as the client wrote it. A body that two JSON parsers could read differently is refused: a duplicate member, an
 encoding other than UTF-8, an invalid number.
 
-Requests with unmetered costs are refused, too (`_REFUSED`, `_tools_of_anthropic`, `_tools_of_responses`):
+Requests with unmetered costs are refused, too (`_REFUSED`, `_passes_anthropic`, `_passes_responses`):
 
 | what | why |
 | --- | --- |
