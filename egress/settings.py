@@ -37,7 +37,7 @@ class AccountSettings(_Wire):
     sandbox."""
     server_tools: bool = False
     """Whether requests may use tools that the provider runs, although they are billed by call or by time
-    (egress.http.request_body_policy)."""
+    (egress.http.unmetered_costs)."""
     premium: bool = False
     """Whether requests may ask for service tiers and speeds that cost more than the known prices."""
 

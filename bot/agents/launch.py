@@ -90,23 +90,7 @@ async def launch_agent(
 
     done = await ctx.commit("launch", act)
     if not done["ours"]:
-        row = await services.agents.get(name)
-        if row.wanted == "frozen":
-            back = command_line(f"resume {name}")
-            raise UserError(
-                f"{name} is frozen, with its conversation: {back} brings it back. Nothing was changed.",
-                code="agent.frozen",
-            )
-        hint = f" Its settings stay as they are; {command_line(f'stop {name}')} and another launch give it new ones."
-        given = hint if any(value is not None for value in asked.values()) else ""
-        if task:
-            handed = await outgoing.post(ctx, name, task, mode="queue")
-            return replace(
-                handed, text=f"{name} runs already ({row.state}), so its task went as a message. {handed.text}{given}"
-            )
-        return Reply(
-            f"{name} runs already ({row.state}); nothing was changed.{given}", {"id": row.launch_id, "state": row.state}
-        )
+        return await _runs_already(ctx, name, task, has_settings=any(value is not None for value in asked.values()))
     warnings = ""
     try:
         if plan.new:
@@ -129,6 +113,30 @@ async def launch_agent(
     return Reply(
         f"{name} ({begun.role}, {begun.runtime}) starts in its thread, in {place}.{warnings}",
         {"id": ctx.run_id, "state": "starting"},
+    )
+
+
+async def _runs_already(ctx: Context[AgentServices], name: str, task: str | None, *, has_settings: bool) -> Reply:
+    """Hand the task of a launch to an agent that runs, as a message.
+
+    Raises:
+        UserError: the agent is frozen.
+    """
+    row = await ctx.services.agents.get(name)
+    if row.wanted == "frozen":
+        back = command_line(f"resume {name}")
+        raise UserError(
+            f"{name} is frozen, with its conversation: {back} brings it back. Nothing was changed.", code="agent.frozen"
+        )
+    hint = f" Its settings stay as they are; {command_line(f'stop {name}')} and another launch give it new ones."
+    given = hint if has_settings else ""
+    if task:
+        handed = await outgoing.post(ctx, name, task, mode="queue")
+        return replace(
+            handed, text=f"{name} runs already ({row.state}), so its task went as a message. {handed.text}{given}"
+        )
+    return Reply(
+        f"{name} runs already ({row.state}); nothing was changed.{given}", {"id": row.launch_id, "state": row.state}
     )
 
 

@@ -36,9 +36,7 @@ from database.queries import tasks
 from database.queries.agents import agent_messages, agents, auto_resume, last_results
 from database.queries.agents.agent_messages import AgentMessage
 from database.queries.agents.agents import AgentRow
-from database.queries.agents.auto_resume import Continuation
 from database.queries.chat import approvals
-from database.queries.chat.approvals import Approval
 from fleet.control.agent_host_client import AgentLink, BackgroundProcesses
 from fleet.control.task_attempt_ids import task_of
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
@@ -264,22 +262,39 @@ class Agents:
     async def view(self) -> list[AgentView]:
         """Return every agent with its last known state, without asking any agent host, so this returns at once."""
         async with self.context.store.read() as tx:
-            rows = await agents.every(tx)
-            waiting = Counter(message.agent for message in await agent_messages.in_states(tx, ["pending"]))
-            # In reverse, so that the request that has waited longest wins.
-            asking = {each.agent: each for each in reversed(await approvals.in_states(tx, ["pending"]))}
-            stopped = {each.agent: each for each in reversed(await auto_resume.waiting(tx))}
-            held = await tasks.held_back(tx)
+            return await self._views(tx, await agents.every(tx))
+
+    async def view_of(self, name: str) -> AgentView:
+        """Return one agent, as `view` shows it."""
+        row = await self.get(name)
+        async with self.context.store.read() as tx:
+            (view,) = await self._views(tx, [row], agent=row.name)
+        return view
+
+    async def _views(
+        self, tx: AsyncConnection, rows: Sequence[AgentRow], *, agent: str | None = None
+    ) -> list[AgentView]:
+        """Return the views of these agents; `agent` is the name of the one, if it is one."""
+        waiting = Counter(message.agent for message in await agent_messages.in_states(tx, ["pending"], agent=agent))
+        # In reverse, so that what has waited longest wins.
+        asking = {each.agent: each for each in reversed(await approvals.in_states(tx, ["pending"], agent=agent))}
+        stopped = {each.agent: each for each in reversed(await auto_resume.waiting(tx, agent=agent))}
+        held = await tasks.held_back(tx, agent)
         now = self.context.clock()
         return [
-            self._view(
+            status.view_of(
                 row,
-                now,
-                waiting[row.name],
-                asking.get(row.name),
-                stopped.get(row.name),
-                held.get(row.name),
+                self._supervisors.get(row.name),
+                now=now,
+                waiting=waiting[row.name],
+                asks=asking.get(row.name),
+                stopped=stopped.get(row.name),
+                held=held.get(row.name),
+                fresh_s=self.fresh_for(row.name),
+                redact=self.context.journal_effects.redaction,
             )
+            if self.context.is_ours(row)
+            else status.view_from_afar(row, waiting=waiting[row.name])
             for row in rows
         ]
 
@@ -311,42 +326,6 @@ class Agents:
         """Return when an agent that is in a turn, or in a person's terminal, is free."""
         by = self.handed_to(name)
         return "when its turn ends" if by is None else f"when {markdown.one_line(by, 100)} gives it back"
-
-    async def view_of(self, name: str) -> AgentView:
-        """Return one agent, as `view` shows it."""
-        row = await self.get(name)
-        async with self.context.store.read() as tx:
-            waiting = await agent_messages.in_states(tx, ["pending"], agent=row.name)
-            asking = await approvals.in_states(tx, ["pending"], agent=row.name)
-            stopped = await auto_resume.waiting(tx, agent=row.name)
-            held = await tasks.held_back(tx, row.name)
-        asks = asking[0] if asking else None
-        first = stopped[0] if stopped else None
-        return self._view(row, self.context.clock(), len(waiting), asks, first, held.get(row.name))
-
-    def _view(
-        self,
-        row: AgentRow,
-        now: float,
-        waiting: int,
-        asks: Approval | None,
-        stopped: Continuation | None,
-        held: tuple[int, float | None] | None,
-    ) -> AgentView:
-        if not self.context.is_ours(row):
-            return status.view_from_afar(row, waiting=waiting)
-        supervisor = self._supervisors.get(row.name)
-        return status.view_of(
-            row,
-            supervisor,
-            now=now,
-            waiting=waiting,
-            asks=asks,
-            stopped=stopped,
-            held=held,
-            fresh_s=self.fresh_for(row.name),
-            redact=self.context.journal_effects.redaction,
-        )
 
     async def launch_of(self, name: str) -> str:
         """Return the id of the agent's current launch."""

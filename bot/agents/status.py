@@ -40,7 +40,7 @@ def view_of(
 
     Args:
         row: the agent's row in the register.
-        keeper: the agent's supervisor, if there is one.
+        supervisor: the agent's supervisor, if there is one.
         now: seconds since the epoch.
         waiting: the number of messages that have not reached its agent host.
         asks: the permission request that has waited longest.

@@ -22,7 +22,6 @@ from bot.commands.syntax import command_line
 from bot.egress_client.held_agents import closed_by_people
 from bot.pacing import next_opening
 from bot.pacing.runaway_guard import is_paused
-from bot.pacing.session_admission import snapshot_of
 from bot.pacing.wait_text import ways
 from bot.pacing.window_services import WindowServices
 from bot.pacing.window_status import PaceSnapshot
@@ -157,7 +156,7 @@ class AutoResume:
             waiting = await auto_resume.waiting(tx)
         if not waiting:
             return
-        snapshot = await snapshot_of(self.services)
+        snapshot = await self.services.pace.snapshot()
         closed = await closed_by_people(self.services)
         for each in waiting:
             # If an agent's egress is closed, the person who closed it must first open it again.

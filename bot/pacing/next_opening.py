@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.config.accounts import ServesBlock
 from bot.pacing import wait_text
-from bot.pacing.session_admission import drawn_on
+from bot.pacing.account_leases import drawn_on
 from bot.pacing.window_services import WindowServices
 from bot.pacing.window_status import PaceSnapshot
 from bot.text import markdown

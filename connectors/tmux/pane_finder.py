@@ -83,7 +83,7 @@ def stand(wanted: WantedPane, *, anew: bool = False) -> PanePlace:
 
     Args:
         wanted: which.
-        again: start the program in it again although something runs there.
+        anew: start the program in it again although something runs there.
 
     Raises:
         Trouble: it cannot be found or made.

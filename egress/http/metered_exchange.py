@@ -16,8 +16,9 @@ from typing import Final
 
 import structlog
 
-from egress.http import error_responses, header_filter, request_body_policy, response_writer
+from egress.http import error_responses, header_filter, response_writer
 from egress.http.response_writer import ResponseWriter
+from egress.http.unmetered_costs import RequestNotAllowed
 from egress.ledger.model import (
     BROKEN_OFF,
     EGRESS_ERROR,
@@ -204,7 +205,7 @@ class MeteredExchange:
             await self._settle(Ending(ended="upstream_gone", sent=gone.sent, lost=self._left, detail=_type_of(gone)))
             self._refuse(502, str(gone))
             return
-        except request_body_policy.RequestNotAllowed as bad:
+        except RequestNotAllowed as bad:
             # The rest of the limits is too small for such a request.
             await self._settle(Ending(ended="error", sent=False, detail=TOO_LITTLE_LEFT))
             self._refuse(bad.status, str(bad))

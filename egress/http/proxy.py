@@ -26,6 +26,7 @@ from egress.http.metered_exchange import MeteredExchange
 from egress.http.registered_agent import RegisteredAgent
 from egress.http.request_body_policy import RequestPolicy
 from egress.http.request_target import RequestTarget
+from egress.http.unmetered_costs import RequestNotAllowed
 from egress.ledger.model import LedgerUnwritable
 from egress.limits.admission_interface import AdmissionRefused, AdmissionRequest, Cut, Ending, Gatekeeper, Measured
 from egress.limits.provider_token_count import Counter
@@ -425,7 +426,7 @@ class Proxy:
             if not body.long:
                 return read()
             return await self._bodies.work_on(line.agent, read)
-        except request_body_policy.RequestNotAllowed as error:
+        except RequestNotAllowed as error:
             raise ErrorResponse(error.status, str(error)) from None
 
     async def _rewrite(

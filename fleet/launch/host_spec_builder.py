@@ -23,8 +23,10 @@ from fleet.launch import model_access
 from fleet.launch.launch_plan import DesiredAgent, Planner, hosting_of
 from fleet.launch.simultaneous_starts import simultaneous_starts
 from fleet.roster.launch_overrides import Basis
-from fleet.runtimes import kept_sessions
+from fleet.roster.schema import AgentEntry
+from fleet.runtimes import Prepared, kept_sessions
 from fleet.sandbox.egress_grant import TURN_FILE, Allowance, EgressGrant, OpenWay, WayAsked
+from fleet.sandbox.profiles import SandboxProfile
 from fleet.supervision import host_lifecycle
 from fleet.tools import Tool
 from fleet.workspace import Workspaces, untrusted_files
@@ -198,47 +200,27 @@ class Assembly:
             goes_on=row.keep_session,
         )
         workspace = settled.place
-        accounts = self.planner.accounts_of(row, entry, leased)
-        by_way = way is not None and all(model_access.by_way(runtime, each, profile.kind) for each in accounts)
-        if way is not None and by_way:
-            accounts = tuple(model_access.through(each, way, login=bool(runtime.login)) for each in accounts)
-        prepared = runtimes.prepare(
-            runtime,
-            home=home,
-            workspace=workspace,
-            model=row.model,
-            command=entry.command if entry is not None else None,
-            account=accounts[0] if accounts else None,
-            extra_environment={
-                **(model_access.environment(way) if way is not None else {}),
-                **(model_access.variables(accounts[1:]) if by_way else {}),
-                **self._resolved(profile.env),
-                **self._resolved(entry.env if entry is not None else {}),
-            },
-            login=self.login_of(row.runtime),
-            without_login=way is not None and sandboxed,
-            sandboxed=sandboxed,
-            context=(entry or fleet.defaults).context,
-            elsewhere=not profile.programs_of_host,
+        context = (entry or fleet.defaults).context
+        prepared = self._prepared(
+            row, entry, profile, home=home, workspace=workspace, context=context, way=way, leased=leased
         )
         taken_over = self._taken_over(row, home, workspace)
         instructions = roles.instructions(
             self.planner.roles().get(row.role), entry.prompt if entry is not None else None
         )
-        command, terminal = prepared.command, prepared.terminal
         door = None
         if self.tools_socket_of is not None and introduction.tools and runtime.tools:
             door = self.tools_socket_of(row.name)
         bridge = tools.readonly(of_host=profile.programs_of_host) if door is not None else ()
         prepared = replace(prepared, readonly=(*prepared.readonly, *settled.readonly, *bridge))
+        command, terminal = prepared.command, prepared.terminal
         if sandboxed:
-            doors = () if door is None else (door,)
             wrap = functools.partial(
                 sandbox.wrap,
                 workspace=workspace,
                 home=home,
                 hidden=self.planner.hidden,
-                doors=doors,
+                doors=() if door is None else (door,),
                 profile=profile,
                 way=way,
             )
@@ -288,6 +270,44 @@ class Assembly:
             tools_socket=str(door or ""),
             tools=tuple(tool.to_json() for tool in introduction.tools) if door is not None else (),
             mcp_servers=(tools.server(door, sandbox.interpreter(profile)),) if door is not None else (),
+        )
+
+    def _prepared(
+        self,
+        row: DesiredAgent,
+        entry: AgentEntry | None,
+        profile: SandboxProfile,
+        *,
+        home: Path,
+        workspace: Path,
+        context: int | None,
+        way: EgressGrant | None,
+        leased: Mapping[str, str],
+    ) -> Prepared:
+        """Make the agent's runtime ready, with the access to models that its way out gives it."""
+        runtime, sandboxed = runtimes.RUNTIMES[row.runtime], profile.kind != "none"
+        accounts = self.planner.accounts_of(row, entry, leased)
+        by_way = way is not None and all(model_access.by_way(runtime, each, profile.kind) for each in accounts)
+        if way is not None and by_way:
+            accounts = tuple(model_access.through(each, way, login=bool(runtime.login)) for each in accounts)
+        return runtimes.prepare(
+            runtime,
+            home=home,
+            workspace=workspace,
+            model=row.model,
+            command=entry.command if entry is not None else None,
+            account=accounts[0] if accounts else None,
+            extra_environment={
+                **(model_access.environment(way) if way is not None else {}),
+                **(model_access.variables(accounts[1:]) if by_way else {}),
+                **self._resolved(profile.env),
+                **self._resolved(entry.env if entry is not None else {}),
+            },
+            login=self.login_of(row.runtime),
+            without_login=way is not None and sandboxed,
+            sandboxed=sandboxed,
+            context=context,
+            elsewhere=not profile.programs_of_host,
         )
 
     def _taken_over(self, row: DesiredAgent, home: Path, workspace: Path) -> str:

@@ -208,8 +208,8 @@ def clear_away(folder: Path, *, among: Collection[str] | None = None) -> int:
 
     Args:
         folder: the agent's.
-        among: the markers that processes carried (`sweep.markers`) when the agent host was gone already; whoever has
-            another one has left nothing, and is not looked for. None: look.
+        among: the markers that processes carried (`process_sweep.markers`) when the agent host was gone already;
+            whoever has another one has left nothing, and is not looked for. None: look.
 
     Raises:
         FleetError: the agent host runs, or something would not end.

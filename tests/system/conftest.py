@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from bot.config.paths import Paths
 from fleet.sim.provider import server as provider
 from fleet.sim.provider.server import Provider
 from tests import soak
 from tests.synapse import Synapse
+from tests.system.installation import Premises
 from tests.system.matrix_installation import Installation, installation
 
 
@@ -44,3 +47,21 @@ def make_home(
             yield home
 
     return make
+
+
+@pytest.fixture
+async def home(tmp_path: Path, models: Provider) -> AsyncIterator[Premises]:
+    """An installation with a terminal alone, not started."""
+    paths = Paths.of({"MUSTER_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)})
+    paths.prepare()
+    settings = {
+        "connectors": {"terminal": {}},
+        "accounts": {"sim": {"provider": "anthropic", "base_url": models.url, "credential": "env:SIM_KEY"}},
+        "agents": {"runtime": "sim", "sandbox": "none", "heartbeat": "1s"},
+    }
+    paths.muster_yaml.write_text(yaml.safe_dump(settings))
+    premises = Premises(folder=tmp_path, models=models, paths=paths, kind="terminal")
+    try:
+        yield premises
+    finally:
+        await premises.close()

@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
-import yaml
 from textual.pilot import Pilot
 
-from bot.config.paths import Paths
 from bot.interfaces.tui.app import Dashboard
 from bot.interfaces.tui.screens.dialogs import AnswerDialog, ConfirmDialog, OutputDialog
 from bot.interfaces.tui.start import made
-from fleet.sim.provider.server import Provider
 from tests.bot.interfaces.tui.scene import screen_text
 from tests.system.installation import LIMIT, Premises
-
-
-@pytest.fixture
-async def home(tmp_path: Path, models: Provider) -> AsyncIterator[Premises]:
-    paths = Paths.of({"MUSTER_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)})
-    paths.prepare()
-    settings = {
-        "connectors": {"terminal": {}},
-        "accounts": {"sim": {"provider": "anthropic", "base_url": models.url, "credential": "env:SIM_KEY"}},
-        "agents": {"runtime": "sim", "sandbox": "none", "heartbeat": "1s"},
-    }
-    paths.muster_yaml.write_text(yaml.safe_dump(settings))
-    premises = Premises(folder=tmp_path, models=models, paths=paths, kind="terminal")
-    try:
-        yield premises
-    finally:
-        await premises.close()
 
 
 async def shows(pilot: Pilot[None], app: Dashboard, text: str) -> None:

@@ -5,37 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pexpect
 import pytest
-import yaml
 
-from bot.config.paths import Paths
-from fleet.sim.provider.server import Provider
 from tests import waiting
 from tests.system.installation import LIMIT, Premises
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def home(tmp_path: Path, models: Provider) -> AsyncIterator[Premises]:
-    paths = Paths.of({"MUSTER_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)})
-    paths.prepare()
-    settings = {
-        "connectors": {"terminal": {}},
-        "accounts": {"sim": {"provider": "anthropic", "base_url": models.url, "credential": "env:SIM_KEY"}},
-        "agents": {"runtime": "sim", "sandbox": "none", "heartbeat": "1s"},
-    }
-    paths.muster_yaml.write_text(yaml.safe_dump(settings))
-    premises = Premises(folder=tmp_path, models=models, paths=paths, kind="terminal")
-    try:
-        yield premises
-    finally:
-        await premises.close()
 
 
 async def agent(home: Premises) -> dict[str, Any]:

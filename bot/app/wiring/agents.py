@@ -20,7 +20,7 @@ from bot.interfaces.mcp.server import AgentToolServer
 from bot.issue_runs.agent_tools.calls import IssueTools
 from bot.leadership import installation_id
 from bot.messaging.composer import Composer
-from bot.pacing import session_admission
+from bot.pacing import account_leases
 from bot.reports.services import ReportServices
 from bot.runs.service import Runs
 from bot.setup import launch_planner
@@ -96,7 +96,7 @@ async def make(
             table=services.table,
             open_way=open_way if with_way else None,
             ends_with=ends_with,
-            accounts_of=lambda row: session_admission.accounts_of(services, row),
+            accounts_of=lambda row: account_leases.accounts_of(services, row),
             rules_of=lambda row: agent_rules.rules_of(services, row),
         ),
         rules_of=lambda row: agent_rules.rules_of(services, row),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bot.config.accounts import Account
-from bot.pacing.session_admission import LEASED, lease
+from bot.pacing.account_leases import LEASED, lease
 from bot.text.errors import UserError
 from database.engine.store import Store
 from database.queries.agents import agents, session_accounts

@@ -7,7 +7,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import h11
@@ -18,6 +17,7 @@ from egress.http.response_writer import ResponseWriter
 from egress.request.agent_request import AgentRequest, BrokenBody
 from tests import soak
 from tests.egress.scripted_provider import Wire
+from tests.egress.wire_pieces import in_pieces, normalized
 
 NAMES = (b"X-A", b"x-a", b"User-Agent", b"!#$%&'*+-.^_`|~0", b"Content-Type", b"Retry-After", b"Expect")
 TARGETS = (b"/", b"/openai/v1/responses", b"/a?b=c&d", b"/%20", b"*", b"/" + b"a" * 3_000)
@@ -105,13 +105,6 @@ def _garbled(dice: random.Random, said: bytes) -> bytes:
     return bytes(content)
 
 
-def _pieces(dice: random.Random, said: bytes) -> list[bytes]:
-    if dice.random() < 0.1 and len(said) < 500:
-        return [said[place : place + 1] for place in range(len(said))]
-    cuts = sorted(dice.randrange(len(said) + 1) for _ in range(dice.choice((0, 0, 1, 3, 10))))
-    return [said[begin:end] for begin, end in pairwise([0, *cuts, len(said)]) if begin < end]
-
-
 #: Rounds of the loop after which a handler that read nothing waits.
 QUIET = 5
 
@@ -142,7 +135,7 @@ class Desk:
                 for name, value in request.headers.items()
             ]
             target = request.raw_path.encode("utf-8", "surrogateescape")
-            self.asked.append(Asked(request.method.encode(), target, _sorted(headers), self.body, whole))
+            self.asked.append(Asked(request.method.encode(), target, normalized(headers), self.body, whole))
             self.current = None
         answer = ResponseWriter(request)
         answer.refuse(200, (), b"", close=not whole)
@@ -202,7 +195,7 @@ def _theirs(pieces: list[bytes]) -> Read:
 
     def asked(whole: bool) -> None:
         if request is not None:
-            headers = _sorted(list(request.headers))
+            headers = normalized(list(request.headers))
             found.append(Asked(request.method, request.target, headers, body, whole))
 
     try:
@@ -231,12 +224,6 @@ def _theirs(pieces: list[bytes]) -> Read:
     return Read(found, False)
 
 
-def _sorted(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    return sorted(
-        (name.lower(), value.lower() if name.lower() == b"transfer-encoding" else value) for name, value in headers
-    )
-
-
 async def _compare(enough: Callable[[int], bool]) -> None:
     seed = f"{soak.seed()}:wire"
     print(f"seed {seed}")
@@ -247,14 +234,14 @@ async def _compare(enough: Callable[[int], bool]) -> None:
         number += 1
         said = b"".join(_legal(dice) for _ in range(dice.choice((1, 1, 2, 3))))
         if legal := dice.random() < 0.4:
-            pieces = _pieces(dice, said)
+            pieces = in_pieces(dice, said)
             ours = await _ours(pieces)
             assert ours == _theirs(pieces), pieces
             assert all(asked.whole for asked in ours.asked)
             found["legal"] += 1
             continue
         said = _garbled(dice, said)
-        pieces = _pieces(dice, said)
+        pieces = in_pieces(dice, said)
         ours, theirs = await _ours(pieces), _theirs(pieces)
         found["broken" if ours.broken else "whole"] += 1
         # h11 must read every request that we accept in the same way. (It accepts more: lines that end in LF, folded

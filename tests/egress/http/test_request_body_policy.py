@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from budget.limits.input_bound import Contents
 from egress.http import request_body_policy
-from egress.http.request_body_policy import RequestNotAllowed, read, rewrite
+from egress.http.request_body_policy import read, rewrite
+from egress.http.unmetered_costs import MOST_SEARCHES, RequestNotAllowed
 from egress.provider_endpoints import Api
 
 APIS = get_args(Api)
@@ -367,7 +368,7 @@ def test_tools_that_the_provider_describes_or_runs_are_told_apart() -> None:
     assert (found.contents.own_tools, found.contents.rereads, found.searches) == (
         1,
         True,
-        request_body_policy.MOST_SEARCHES,
+        MOST_SEARCHES,
     )
     assert contents("chat", web_search_options={}).rereads is False
     assert contents("anthropic", context_management={"edits": [{"type": "compact_20260112"}]}).rereads

@@ -8,7 +8,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
 from typing import NamedTuple
 
 import h11
@@ -19,6 +18,7 @@ from egress.upstream.http1_connection import UpstreamConnection
 from egress.upstream.response_reader import UpstreamGone
 from tests import soak
 from tests.egress.scripted_provider import Wire
+from tests.egress.wire_pieces import in_pieces, normalized
 
 NAMES = (b"X-A", b"x-a", b"Server", b"!#$%&'*+-.^_`|~0", b"Content-Type", b"Retry-After", b"Keep-Alive")
 STATUSES = (*[200] * 8, 201, 202, 203, 204, 204, 205, 206, 301, 304, 304, 400, 401, 413, 429, 500, 529, 600, 999)
@@ -151,7 +151,7 @@ async def _ours(pieces: list[bytes], method: str, ends: bool) -> Read:
         asking.cancel()
         connection.connection_lost(None)
         await asyncio.gather(asking, return_exceptions=True)
-    found = (response.status, _sorted(response.raw_headers), content)
+    found = (response.status, normalized(response.raw_headers), content)
     return Read("whole", found, again) if response.at_eof() else Read("part", found)
 
 
@@ -181,24 +181,11 @@ def _theirs(pieces: list[bytes], method: str, ends: bool) -> Read:
         return Read("broken")
     if response is None:
         return Read("none")
-    found = (response.status_code, _sorted(list(response.headers)), content)
+    found = (response.status_code, normalized(list(response.headers)), content)
     if not whole:
         return Read("part", found)
     again = reader.their_state is h11.DONE and not reader.trailing_data[0] and piece != b"" and not any(left)
     return Read("whole", found, again)
-
-
-def _sorted(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    return sorted(
-        (name.lower(), value.lower() if name.lower() == b"transfer-encoding" else value) for name, value in headers
-    )
-
-
-def _pieces(dice: random.Random, said: bytes) -> list[bytes]:
-    if dice.random() < 0.1 and len(said) < 500:
-        return [said[place : place + 1] for place in range(len(said))]
-    cuts = sorted(dice.randrange(len(said) + 1) for _ in range(dice.choice((0, 0, 1, 3, 10))))
-    return [said[begin:end] for begin, end in pairwise([0, *cuts, len(said)]) if begin < end]
 
 
 async def _compare(enough: Callable[[int], bool]) -> None:
@@ -212,7 +199,7 @@ async def _compare(enough: Callable[[int], bool]) -> None:
         said, closes, head = _legal(dice)
         method = "HEAD" if dice.random() < 0.03 else "GET"
         if dice.random() < 0.4:
-            pieces = _pieces(dice, said[:head] if method == "HEAD" else said)
+            pieces = in_pieces(dice, said[:head] if method == "HEAD" else said)
             ours, theirs = await _ours(pieces, method, closes), _theirs(pieces, method, closes)
             assert ours.how == "whole"
             # The connection is not trusted where a length is said of what is not there.
@@ -222,7 +209,7 @@ async def _compare(enough: Callable[[int], bool]) -> None:
             continue
         said = _garbled(dice, said, head)
         closes = closes or dice.random() < 0.3
-        pieces = _pieces(dice, said)
+        pieces = in_pieces(dice, said)
         ours, theirs = await _ours(pieces, method, closes), _theirs(pieces, method, closes)
         found[ours.how] += 1
         if ours.how == "whole":

@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +18,6 @@ from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentUnreachable
 from fleet.journal.events import JournalEntry, PermissionAsked, RuntimeStarted, TextChunk, TurnEnded
 from tests.fleet.host.scripted_agent import LIMIT_S, START, Agent, gone, until
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Agent:
-    return Agent.make(tmp_path)
 
 
 class Raw:

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from fleet.journal.events import PermissionAsked, RuntimeStarted, TurnEnded
 from tests.fleet.host.scripted_agent import Agent, until
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Agent:
-    return Agent.make(tmp_path)
 
 
 def told(agent: Agent) -> Any:

@@ -28,11 +28,6 @@ def limit(pid: int, size: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-@pytest.fixture
-def agent(tmp_path: Path) -> Agent:
-    return Agent.make(tmp_path)
-
-
 @pytest.mark.slow
 async def test_no_message_is_taken_while_the_journal_cannot_be_written(agent: Agent) -> None:
     async with agent.running() as link:

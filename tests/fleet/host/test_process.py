@@ -42,11 +42,6 @@ from tests.fleet.host.scripted_agent import LIMIT_S, Agent, entry_when, gone, st
 PNG = "iVBORw0KGgo="
 
 
-@pytest.fixture
-def agent(tmp_path: Path) -> Agent:
-    return Agent.make(tmp_path)
-
-
 def said(agent: Agent) -> str:
     return "".join(event.text for event in agent.events(TextChunk))
 

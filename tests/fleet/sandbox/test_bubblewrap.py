@@ -29,11 +29,6 @@ pytestmark = pytest.mark.root
 needs_bubblewrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
 
 
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    return Ground(tmp_path)
-
-
 @needs_bubblewrap
 def test_sees_the_workspace_and_its_own_home_under_their_own_paths_and_can_write_there(ground: Ground) -> None:
     out = ground.run(f"pwd; echo made > made; echo kept > {ground.home}/kept; echo $HOME")

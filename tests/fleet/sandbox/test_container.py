@@ -312,11 +312,6 @@ print(repr({
 """
 
 
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    return Ground(tmp_path)
-
-
 @pytest.mark.slow
 def test_an_agent_in_a_container_sees_and_reaches_what_is_its_own_and_nothing_else(ground: Ground) -> None:
     box = containers.profile(memory=2**29, pids=100)

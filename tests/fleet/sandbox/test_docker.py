@@ -34,11 +34,6 @@ pytestmark = [
 IMAGE = "localhost/muster-test"
 
 
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    return Ground(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def service() -> Iterator[tuple[str, tuple[str, ...]]]:
     """A service with one image, and a storage of its own. Its address, and the flags that containers need here."""

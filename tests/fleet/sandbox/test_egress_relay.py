@@ -28,11 +28,6 @@ pytestmark = [
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    return Ground(tmp_path)
-
-
-@pytest.fixture
 def way(ground: Ground) -> EgressGrant:
     folder = ground.state / "run" / "out-coder0"
     folder.mkdir()

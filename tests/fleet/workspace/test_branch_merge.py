@@ -16,11 +16,6 @@ from tests.fleet.workspace.repository import Ground
 BRANCH = "muster/coder0"
 
 
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    return Ground(tmp_path).begin()
-
-
 def committed(ground: Ground, name: str, text: str) -> None:
     """A commit of the agent, on its branch."""
     ground.git("checkout", "--quiet", "-B", BRANCH, BRANCH if _is_there(ground) else "main")

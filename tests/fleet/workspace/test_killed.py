@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -48,11 +47,6 @@ ground = Ground(pathlib.Path(sys.argv[1]))
     return subprocess.Popen(
         [sys.executable, "-c", script, str(ground.folder)], env={**os.environ, **environment}, stdin=subprocess.DEVNULL
     )
-
-
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    return Ground(tmp_path).begin()
 
 
 def test_all_places_are_known() -> None:

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    return Ground(tmp_path).begin()
-
-
 def workspaces(ground: Ground, own: str = "state/workspaces") -> Workspaces:
     return Workspaces(
         own=lambda name: ground.folder / own / name,

@@ -34,11 +34,6 @@ pytestmark = pytest.mark.skipif(
 GATE = ".muster/merge.yaml"
 
 
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    return Ground(tmp_path).begin()
-
-
 def asks(ground: Ground, text: str) -> Ground:
     """What the person's branch asks of merges; then the agent begins."""
     (ground.project / ".muster").mkdir(exist_ok=True)

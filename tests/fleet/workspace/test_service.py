@@ -22,11 +22,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    return Ground(tmp_path).begin()
-
-
 # --- making ------------------------------------------------------------------------------------------------------
 
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from bot.auth.permission import Permission
 from bot.commands.context import Context
@@ -16,20 +12,8 @@ from bot.commands.services import CommandServices
 from bot.interfaces.web import forms
 from database.queries.operations import audit_log
 from database.queries.operations.audit_log import AuditRow
-from tests.bot.interfaces.web.browser import Browser, browser, dashboard, event
+from tests.bot.interfaces.web.browser import Browser, browser, event
 from tests.bot.orchestrator import ADMIN, OPERATOR, VIEWER, House
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with dashboard(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def it(home: House) -> AsyncIterator[Browser]:
-    async with browser(home) as made:
-        yield made
 
 
 async def audited(home: House, action: str) -> list[AuditRow]:

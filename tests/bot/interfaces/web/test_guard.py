@@ -5,19 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from bot.interfaces.web.server import LONGEST_BODY
-from tests.bot.interfaces.web.browser import Browser, browser, dashboard
+from tests.bot.interfaces.web.browser import Browser, browser
 from tests.bot.orchestrator import House
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with dashboard(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

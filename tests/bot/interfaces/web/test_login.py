@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from bot.interfaces.web.login_pages import CODES_AT_ONCE
 from database.queries.operations import audit_log, web_sessions
-from tests.bot.interfaces.web.browser import Browser, browser, confirmed, dashboard
+from tests.bot.interfaces.web.browser import Browser, browser, confirmed
 from tests.bot.orchestrator import OPERATOR, STRANGER, VIEWER, House
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with dashboard(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def it(home: House) -> AsyncIterator[Browser]:
-    async with browser(home) as made:
-        yield made
 
 
 async def audited(home: House) -> list[tuple[str, str, str, str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from bot.read_models.documents import Document, ReadModel
 from bot.read_models.fleet import FleetAgent
 from bot.read_models.provenance import Provenance
 from bot.read_models.waiting import WaitingModel
-from tests.bot.interfaces.web.browser import Browser, browser, dashboard
+from tests.bot.interfaces.web.browser import Browser, browser
 from tests.bot.orchestrator import House
 
 AGENT = FleetAgent(
@@ -50,12 +49,6 @@ class Paged:
     ) -> AsyncIterator[AsyncIterator[Document]]:
         raise NotImplementedError
         yield
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with dashboard(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

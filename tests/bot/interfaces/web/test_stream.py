@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
@@ -18,20 +17,8 @@ from bot.read_models.audit import AuditEntry, AuditModel
 from bot.read_models.documents import Document
 from bot.read_models.waiting import WaitingModel
 from tests import waiting
-from tests.bot.interfaces.web.browser import Browser, browser, dashboard, event
+from tests.bot.interfaces.web.browser import Browser, event
 from tests.bot.orchestrator import OPERATOR, VIEWER, House
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with dashboard(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def it(home: House) -> AsyncIterator[Browser]:
-    async with browser(home) as made:
-        yield made
 
 
 async def test_a_page_follows_the_fleet_and_the_conversation(home: House, it: Browser) -> None:

@@ -32,12 +32,6 @@ async def home(tmp_path: Path, service: PushService) -> AsyncIterator[House]:
         yield made
 
 
-@pytest.fixture
-async def it(home: House) -> AsyncIterator[Browser]:
-    async with browser(home) as made:
-        yield made
-
-
 async def turn_on(it: Browser, service: PushService, **instead: str) -> Answer:
     token = (await it.get("/push")).field("csrf")
     return await it.post("/push", {"csrf": token, **asdict(service.subscription()), **instead})

@@ -34,12 +34,6 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
         yield made
 
 
-@pytest.fixture
-async def it(home: House) -> AsyncIterator[Browser]:
-    async with browser(home) as made:
-        yield made
-
-
 async def changes(it: Browser) -> tuple[str, Answer]:
     """The page of the agent's changes, and its address."""
     token = (await it.get("/commands/diff")).field("csrf")
