@@ -53,6 +53,7 @@ async def test_a_look_finds_labels_comments_and_closed_pull_requests(front: Desk
     await front.look()
     assert {each.cause.partition("/")[0] for each in await front.wakes(run)} == {"comment", "checks"}
     front.forge.merge(SHOP, pull, by="ana")
+    front.time[0] += 1.0
     await front.look()
     assert front.rounds.destroyed == [run.id]
 
