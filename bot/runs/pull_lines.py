@@ -63,7 +63,7 @@ def _said(sight: PullSight, pushed_sha: str | None, base: str | None, quote: Cal
     lines = [f"Checks of {quote((pushed_sha or sight.head)[:12])}: {', '.join(parts) or 'none'}."]
     if sight.is_draft:
         lines.append("It is a draft.")
-    if sight.merge is not MergeState.UNKNOWN or not sight.is_draft:
+    if sight.merge is MergeState.CONFLICT or not sight.is_draft:
         lines.append(_MERGE[sight.merge].format(base="its base" if base is None else quote(base)))
     if pushed_sha is not None and sight.head != pushed_sha:
         lines.append(f"Its newest commit {quote(sight.head[:12])} is not what Muster pushed.")

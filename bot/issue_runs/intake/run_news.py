@@ -103,10 +103,13 @@ class RunIntake:
         read = _ReadReviews() if run.state == "destroyed" else self._reviews.setdefault(run.id, _ReadReviews())
         counts, remarks, reviewers = await self._remarks(at, run, read)
         async with self.store.write(TAKE_IN) as tx:
-            if state != (run.pull_state or "open"):
+            is_changed = state != (run.pull_state or "open")
+            if is_changed:
                 key = f"forge/{run.id}/pull/{_digest(run.pull_state, state, pull.updated_at)}"
                 await self._tell(tx, run, key, intake_text.pull_changed(run, state))
-            values = {"pull_state": state, "active_at": self.clock()}
+            # To look again and find nothing does not make a silent agent less so.
+            is_news = is_changed or news.new or remarks.new
+            values = {"pull_state": state, **({"active_at": self.clock()} if is_news else {})}
             await issue_runs.change(tx, run.id, only=[*ALIVE, "destroyed"], **values)
             order = await self._take_comments(tx, at, run, sight, news, members, state=dict(sight.state))
             passed = await self._take_remarks(tx, at, run, remarks, reviewers)
