@@ -139,14 +139,14 @@ class Looking:
                 continue
             try:
                 pull = await client.read_pull_request(IssueReference(name, run.pull_request))
-                digest = PullSight.of(pull, await client.checks(name, run.pushed_sha), 0.0).digest
+                sight = PullSight.of(pull, await client.checks(name, run.pushed_sha), 0.0)
             except ForgeMissing:
                 # One that was deleted hides no other.
                 continue
-            seen = _Found(run.pull_request, f"{pull_state(pull)}/{digest}")
+            seen = _Found(run.pull_request, f"{pull_state(pull)}/{sight.digest}")
             since = now if known is None or known.found != seen else known.since
-            # What has not changed for hours will hardly do so within the next minute.
-            rest = min(LONGEST_REST_S, (now - since) / 10)
+            # What has not changed for an hour will hardly do so within the next minute.
+            rest = 0.0 if sight.pending else min(LONGEST_REST_S, now - since)
             self._pulls[run.id] = _KnownPull(seen, run.pushed_sha, since, now + rest)
             found.append(seen)
         await self._note(name, found)
