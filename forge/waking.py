@@ -6,26 +6,18 @@ All of it is decided from what the forge shows, not from what an event says.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from forge.model.values import CheckState, Comment, CommitCheck, Issue, PullRequest, Review, ReviewVerdict
+from forge.model.values import Comment, Issue, PullRequest
 from forge.targeting import TARGET_LABEL
 
 #: The most authors whose membership is asked for at one time. The others' comments wait.
 MOST_AUTHORS: Final = 20
 #: The most characters of a comment that an agent is given.
 LONGEST_COMMENT: Final = 20_000
-#: The most failed checks that are named.
-_NAMED: Final = 20
-_SAYS: Final = {
-    ReviewVerdict.APPROVED: "approves the pull request",
-    ReviewVerdict.CHANGES: "asks for changes",
-    ReviewVerdict.COMMENTED: "neither approves nor asks for changes",
-    ReviewVerdict.DISMISSED: "does not count any more",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,35 +143,6 @@ def comment_text(comment: Comment) -> str:
     return comment.body[:LONGEST_COMMENT]
 
 
-def review_news(reviews: Sequence[Review], *, our_id: int, taken: Collection[int]) -> tuple[tuple[Review, ...], bool]:
-    """Return reviews with text that a run was not given yet, oldest first, and whether those are all.
-
-    Ours and bots' are not among them, and neither are those that do not count any more.
-
-    Args:
-        reviews: as the forge gives them.
-        our_id: our account's.
-        taken: the ids of reviews that the run was given.
-    """
-    new: list[Review] = []
-    authors: set[int] = set()
-    for review in reviews:
-        if review.id in taken or review.author.id == our_id or review.author.is_bot:
-            continue
-        if not review.body.strip() or review.verdict is ReviewVerdict.DISMISSED:
-            continue
-        if len(authors | {review.author.id}) > MOST_AUTHORS:
-            return tuple(new), False
-        authors.add(review.author.id)
-        new.append(review)
-    return tuple(new), True
-
-
-def review_text(review: Review) -> str:
-    """Return a review's text as an agent is given it."""
-    return f"A review that {_SAYS[review.verdict]}:\n\n{review.body[:LONGEST_COMMENT]}"
-
-
 PullState = Literal["open", "merged", "closed"]
 
 
@@ -201,19 +164,3 @@ def pull_effect(state: PullState, *, is_destroyed: bool) -> PullEffect:
     if state == "open":
         return PullEffect.REOPEN if is_destroyed else PullEffect.NOTHING
     return PullEffect.NOTHING if is_destroyed else PullEffect.DESTROY
-
-
-def failed_checks(checks: Iterable[CommitCheck]) -> tuple[CommitCheck, ...]:
-    """Return the checks that failed; none while any is under way, so that the agent is told of all at once."""
-    every = tuple(checks)
-    if any(each.state is CheckState.PENDING for each in every):
-        return ()
-    return tuple(each for each in every if each.state is CheckState.FAILURE)
-
-
-def failed_text(failed: Sequence[CommitCheck]) -> str:
-    """Return failed checks for an agent: their names, and what they say of themselves."""
-    lines = [f"{each.name[:200]}: {each.description[:500]}".rstrip(": ") for each in failed[:_NAMED]]
-    if len(failed) > _NAMED:
-        lines.append(f"and {len(failed) - _NAMED} more")
-    return "\n".join(lines)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.config.forge.settings import ForgeBlock
 from forge.model.forge_client import ForgeClient
 from forge.model.references import RepositoryName
-from forge.model.values import TokenFacts
+from forge.model.values import ForgeUser, TokenFacts
 from forge.webhooks.counts import WebhookCounts
 
 
@@ -62,3 +63,12 @@ class ForgeLink:
         if self._facts is None:
             self._facts = await self.client.token_facts()
         return self._facts
+
+    async def memberships(self, users: Iterable[ForgeUser]) -> dict[int, bool]:
+        """Return who is a member of the organization at this moment, by id.
+
+        Raises:
+            MembershipUnknown: the forge does not tell.
+        """
+        organization = self.settings.organization
+        return {user.id: await self.client.is_org_member(organization, user.login) for user in users}

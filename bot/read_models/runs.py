@@ -60,6 +60,35 @@ class IssueRound:
     ended_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class IssueCheck:
+    """A check of the pushed commit, such as a CI job."""
+
+    name: str
+    state: str
+    """success, failure or pending."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuePull:
+    """What the forge showed last of the open pull request of a run."""
+
+    head: str
+    """Its newest commit."""
+    merge: str
+    """ready, blocked, conflict or unknown."""
+    is_draft: bool
+    checks: tuple[IssueCheck, ...] = ()
+    """Failed ones first; of very many, not all."""
+    failed: int
+    pending: int
+    passed: int
+    since: float
+    """Since when it is so."""
+    said: str
+    """The same in sentences."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueRunLine:
     """The run of one issue."""
@@ -96,6 +125,8 @@ class IssueRunLine:
     """Of these, those that wait for the next round."""
     checks: str | None = None
     """The checks that failed last."""
+    pull: IssuePull | None = None
+    """None: no pull request was seen yet, or it is closed."""
     findings: tuple[IssueFinding, ...] = ()
     more_findings: int = 0
     operations: tuple[str, ...] = ()

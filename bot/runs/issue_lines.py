@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bot.read_models.runs import IssueFinding, IssueRound, IssueRunLine
+from bot.runs.pull_lines import plain, pull_of
 from database.queries.agents.runs import AgentRound
 from database.queries.forge.issue_runs import IssueRun
+from forge.pull_sight import PullSight
 
 #: Findings and operations of a run that are shown.
 LISTED: Final = 50
@@ -22,6 +24,7 @@ def line_of(
     url: str | None,
     wakes: tuple[int, int] = (0, 0),
     checks: str | None = None,
+    sight: PullSight | None = None,
 ) -> IssueRunLine:
     """Return a run of an issue as surfaces show it.
 
@@ -31,7 +34,11 @@ def line_of(
         url: the issue's address.
         wakes: how many reasons to go on it had, and how many of them wait.
         checks: the checks that failed last.
+        sight: what was seen last of its pull request.
     """
+    pull = None
+    if sight is not None and run.pull_state == "open" and run.state != "destroyed":
+        pull = pull_of(sight, run.pushed_sha, run.base_branch, quote=plain)
     those = tuple(filter(None, (_round(run.id, each) for each in rounds)))
     ended = [each for each in those if each.tokens is not None]
     findings = run.findings or ()
@@ -59,6 +66,7 @@ def line_of(
         wakes=wakes[0],
         waiting_wakes=wakes[1],
         checks=None if checks is None else checks[:_LONGEST_CHECKS],
+        pull=pull,
         findings=tuple(_finding(each, run.allowed) for each in findings[:LISTED]),
         more_findings=max(0, len(findings) - LISTED),
         operations=tuple(run.operations[-LISTED:]),

@@ -12,8 +12,9 @@ from bot.read_models.runs import IssueRunLine
 from bot.runs.issue_lines import issue_url, line_of
 from bot.runs.services import RunServices
 from database.queries.agents import runs
-from database.queries.forge import issue_runs
+from database.queries.forge import forge_sights, issue_runs
 from database.queries.forge.issue_runs import IssueRun
+from forge.pull_sight import PullSight
 
 #: Maximum number of ended runs.
 ENDED: Final = 50
@@ -42,6 +43,7 @@ async def lines(services: RunServices, tx: AsyncConnection, found: Sequence[Issu
     works = await runs.rounds_of(tx, [run.agent for run in found])
     counts = await issue_runs.wake_counts(tx, [run.id for run in found])
     checks = await issue_runs.failed_checks(tx, [run.id for run in found])
+    sights = await forge_sights.of_pull_requests(tx, [run.id for run in found])
     return tuple(
         line_of(
             run,
@@ -49,6 +51,7 @@ async def lines(services: RunServices, tx: AsyncConnection, found: Sequence[Issu
             url=_url(services, run),
             wakes=counts.get(run.id, (0, 0)),
             checks=checks.get(run.id),
+            sight=PullSight.from_json(sights.get(run.id, {})),
         )
         for run in found
     )

@@ -28,7 +28,7 @@ ISSUE_STATES: Final = {
     "destroyed": "is over",
 }
 _PLAIN_URL: Final = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&*+,;=%-]{1,300}")
-_TIMES: Final = ("created_at", "started_at", "active_at", "ended_at")
+_TIMES: Final = ("created_at", "started_at", "active_at", "ended_at", "since")
 #: Characters of a title in a table.
 _GIST: Final = 60
 #: Operations at the forge that are listed in an answer.
@@ -107,7 +107,9 @@ def _at_the_forge(run: IssueRunLine, redact: Redact) -> str:
     if run.branch:
         sha = f" at {markdown.code(run.pushed_sha[:12])}" if run.pushed_sha else ""
         lines.append(f"Branch {markdown.code(run.branch)}{sha}.")
-    if run.checks:
+    if run.pull is not None:
+        lines.append(markdown.code(markdown.gist(run.pull.said, redact, 1_000)))
+    elif run.checks:
         lines.append(f"Checks that failed last: {markdown.code(markdown.gist(run.checks, redact, 300))}.")
     return " ".join(lines)
 
@@ -157,6 +159,6 @@ def _took(each: IssueRound, now: float) -> str:
 def issue_json(run: IssueRunLine, redact: Redact) -> dict[str, Any]:
     """Return a run of an issue for programs."""
     found = dataclasses.asdict(codec.masked(run, redact))
-    for each in (found, *found["rounds"]):
+    for each in (found, *found["rounds"], *filter(None, [found["pull"]])):
         each.update({name: timestamp(each[name]) for name in _TIMES if name in each})
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Collection
 from datetime import datetime
 
 from forge.clients import gitea_json as payloads
@@ -81,6 +83,17 @@ class GiteaClient(SharedRoutes):
         )
         reviews = (review for each in found if (review := each.value()) is not None)
         return tuple(sorted(reviews, key=lambda review: (review.submitted_at, review.id)))
+
+    async def read_line_comments(self, reference: IssueReference, reviews: Collection[int]) -> tuple[Comment, ...]:
+        found: list[Comment] = []
+        for review in sorted(reviews):
+            path = pull_path(reference, "reviews", review, "comments")
+            # Somebody may have deleted the review since.
+            with contextlib.suppress(ForgeMissing):
+                # Gitea gives all comments of a review at once.
+                response = await self._http.get(path, needs="read:repository")
+                found += [each.value() for each in self._http.parsed(payloads.LINE_COMMENTS, response)]
+        return tuple(sorted(found, key=lambda comment: (comment.created_at, comment.id)))
 
     async def read_diff(self, reference: IssueReference) -> str:
         return await self._diff(f"{pull_path(reference)}.diff", accept="text/plain")

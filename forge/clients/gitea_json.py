@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from forge.clients.json_types import ForgeJson, NullableList, NullableText, web_address
 from forge.clients.shared_json import CommentJson, IssueJson, LabelJson, PullRequestJson, ReviewJson, UserJson
-from forge.model.values import CheckState, CommitCheck, ForgeUser, ReviewVerdict
+from forge.model.values import CheckState, CommitCheck, DiffPlace, ForgeUser, MergeState, ReviewVerdict
 
 #: Gitea's own accounts: "Ghost" stands for deleted users, "Actions" is its CI.
 GHOST_ID, ACTIONS_ID = -1, -2
@@ -43,6 +43,19 @@ class GiteaComment(CommentJson[GiteaUser]):
     GHOST: ClassVar = GHOST
 
 
+class GiteaLineComment(GiteaComment):
+    path: NullableText = ""
+    diff_hunk: NullableText = ""
+    position: int | None = None
+    """The line of the new file. Gitea's description calls it LineNum."""
+    original_position: int | None = None
+    """The line of the old file (OldLineNum)."""
+
+    @property
+    def place(self) -> DiffPlace:
+        return DiffPlace(self.path, self.position or self.original_position or None, not self.position, self.diff_hunk)
+
+
 class GiteaReview(ReviewJson[GiteaUser]):
     GHOST: ClassVar = GHOST
 
@@ -58,10 +71,18 @@ class GiteaPullRequest(PullRequestJson[GiteaUser]):
     GHOST: ClassVar = GHOST
 
     merged: bool = False
+    mergeable: bool | None = None
 
     @property
     def is_merged(self) -> bool:
         return self.merged
+
+    @property
+    def merge(self) -> MergeState:
+        if self.mergeable:
+            return MergeState.READY
+        # Gitea says false of each draft, too.
+        return MergeState.UNKNOWN if self.mergeable is None or self.draft else MergeState.CONFLICT
 
 
 class GiteaStatus(ForgeJson):
@@ -91,6 +112,7 @@ ISSUE = TypeAdapter(GiteaIssue)
 ISSUES = TypeAdapter(NullableList[GiteaIssue])
 COMMENT = TypeAdapter(GiteaComment)
 COMMENTS = TypeAdapter(NullableList[GiteaComment])
+LINE_COMMENTS = TypeAdapter(NullableList[GiteaLineComment])
 REVIEWS = TypeAdapter(NullableList[GiteaReview])
 LABELS = TypeAdapter(NullableList[GiteaLabel])
 PULL_REQUEST = TypeAdapter(GiteaPullRequest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from forge.clients import github_json as payloads
@@ -98,6 +98,21 @@ class GitHubClient(SharedRoutes):
         )
         reviews = (review for each in found if (review := each.value()) is not None)
         return tuple(sorted(reviews, key=lambda review: (review.submitted_at, review.id)))
+
+    async def read_line_comments(self, reference: IssueReference, reviews: Collection[int]) -> tuple[Comment, ...]:
+        if not reviews:
+            return ()
+        # What GitHub lists for a review does not say the line.
+        found = await self._list(
+            pull_path(reference, "comments"),
+            {},
+            payloads.LINE_COMMENTS,
+            key=lambda comment: comment.id,
+            needs=self.needs.read_pulls,
+            keep=lambda comment: comment.pull_request_review_id in reviews,
+        )
+        comments = (comment.value() for comment in found)
+        return tuple(sorted(comments, key=lambda comment: (comment.created_at, comment.id)))
 
     async def read_diff(self, reference: IssueReference) -> str:
         return await self._diff(pull_path(reference), accept="application/vnd.github.diff")

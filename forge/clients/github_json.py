@@ -8,13 +8,15 @@ from pydantic import AwareDatetime, TypeAdapter
 
 from forge.clients.json_types import ForgeJson, NullableList, NullableText, web_address
 from forge.clients.shared_json import CommentJson, IssueJson, LabelJson, PullRequestJson, ReviewJson, UserJson
-from forge.model.values import CheckState, CommitCheck, ForgeUser, ReviewVerdict
+from forge.model.values import CheckState, CommitCheck, DiffPlace, ForgeUser, MergeState, ReviewVerdict
 
 #: GitHub's account that stands for deleted users; where it says null instead, it is meant, too.
 GHOST = ForgeUser(10137, "ghost")
 
 _STATUS_STATES = {"pending": CheckState.PENDING, "success": CheckState.SUCCESS}
 _PASSED = frozenset({"success", "neutral", "skipped"})
+#: What GitHub's `mergeable_state` says where a rule of the branch is not met: also that the base has newer commits.
+_BLOCKED = frozenset({"blocked", "behind"})
 _VERDICTS = {
     "APPROVED": ReviewVerdict.APPROVED,
     "CHANGES_REQUESTED": ReviewVerdict.CHANGES,
@@ -38,6 +40,20 @@ class GitHubComment(CommentJson[GitHubUser]):
     GHOST: ClassVar = GHOST
 
 
+class GitHubLineComment(GitHubComment):
+    path: NullableText = ""
+    diff_hunk: NullableText = ""
+    line: int | None = None
+    original_line: int | None = None
+    """The line when the comment was written; `line` is null once later commits changed it."""
+    side: NullableText = ""
+    pull_request_review_id: int | None = None
+
+    @property
+    def place(self) -> DiffPlace:
+        return DiffPlace(self.path, self.original_line or self.line, self.side == "LEFT", self.diff_hunk)
+
+
 class GitHubReview(ReviewJson[GitHubUser]):
     GHOST: ClassVar = GHOST
 
@@ -51,10 +67,21 @@ class GitHubPullRequest(PullRequestJson[GitHubUser]):
 
     node_id: str
     merged_at: AwareDatetime | None = None
+    mergeable: bool | None = None
+    """Null while GitHub finds out, and in lists."""
+    mergeable_state: NullableText = ""
 
     @property
     def is_merged(self) -> bool:
         return self.merged_at is not None
+
+    @property
+    def merge(self) -> MergeState:
+        if self.mergeable is None:
+            return MergeState.UNKNOWN
+        if not self.mergeable:
+            return MergeState.CONFLICT
+        return MergeState.BLOCKED if self.mergeable_state in _BLOCKED else MergeState.READY
 
 
 class GitHubStatus(ForgeJson):
@@ -115,6 +142,7 @@ ISSUE = TypeAdapter(GitHubIssue)
 ISSUES = TypeAdapter(NullableList[GitHubIssue])
 COMMENT = TypeAdapter(GitHubComment)
 COMMENTS = TypeAdapter(NullableList[GitHubComment])
+LINE_COMMENTS = TypeAdapter(NullableList[GitHubLineComment])
 REVIEWS = TypeAdapter(NullableList[GitHubReview])
 LABELS = TypeAdapter(NullableList[LabelJson])
 PULL_REQUEST = TypeAdapter(GitHubPullRequest)

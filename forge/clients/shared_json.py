@@ -8,7 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 from pydantic import AwareDatetime, Field, PositiveInt, TypeAdapter
 
 from forge.clients.json_types import ForgeJson, FullName, NullableList, NullableText, web_address
-from forge.model.values import Comment, ForgeUser, Issue, PullRequest, Review, ReviewVerdict
+from forge.model.values import Comment, DiffPlace, ForgeUser, Issue, MergeState, PullRequest, Review, ReviewVerdict
 
 
 class UserJson(ForgeJson):
@@ -76,14 +76,22 @@ class CommentJson(AuthoredJson[User], Generic[User]):
     created_at: AwareDatetime
     updated_at: AwareDatetime
 
+    @property
+    def place(self) -> DiffPlace | None:
+        """The line of a diff that it is on, if it is on one."""
+        return None
+
     def value(self) -> Comment:
-        return Comment(self.id, self.author, self.body, self.created_at, self.updated_at, web_address(self.html_url))
+        url = web_address(self.html_url)
+        return Comment(self.id, self.author, self.body, self.created_at, self.updated_at, url, self.place)
 
 
 class ReviewJson(AuthoredJson[User], Generic[User]):
     id: PositiveInt
     state: NullableText = ""
     submitted_at: AwareDatetime | None = None
+    comments_count: int | None = None
+    """How many comments on lines it has; only Gitea tells."""
 
     @property
     @abstractmethod
@@ -94,7 +102,8 @@ class ReviewJson(AuthoredJson[User], Generic[User]):
         """Return None for what is no submitted review."""
         if self.verdict is None or self.submitted_at is None:
             return None
-        return Review(self.id, self.author, self.body, self.verdict, self.submitted_at, web_address(self.html_url))
+        url = web_address(self.html_url)
+        return Review(self.id, self.author, self.body, self.verdict, self.submitted_at, url, self.comments_count)
 
 
 class PermissionsJson(ForgeJson):
@@ -133,6 +142,11 @@ class PullRequestJson(AuthoredJson[User], Generic[User]):
     def is_merged(self) -> bool:
         """Whether it was merged."""
 
+    @property
+    @abstractmethod
+    def merge(self) -> MergeState:
+        """Whether the forge can merge it."""
+
     def value(self) -> PullRequest:
         return PullRequest(
             number=self.number,
@@ -148,6 +162,7 @@ class PullRequestJson(AuthoredJson[User], Generic[User]):
             base_branch=self.base.ref,
             url=web_address(self.html_url),
             updated_at=self.updated_at,
+            merge=self.merge,
         )
 
 

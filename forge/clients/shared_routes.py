@@ -125,7 +125,7 @@ def issue_path(reference: IssueReference, *parts: str) -> str:
     return repository_path(reference.repository, "issues", reference.number, *parts)
 
 
-def pull_path(reference: IssueReference, *parts: str) -> str:
+def pull_path(reference: IssueReference, *parts: str | int) -> str:
     """Return the path of something in a pull request."""
     return repository_path(reference.repository, "pulls", reference.number, *parts)
 

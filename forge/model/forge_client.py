@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -54,6 +54,12 @@ class ForgeClient(Protocol):
 
     async def read_reviews(self, reference: IssueReference) -> tuple[Review, ...]:
         """Return the submitted reviews of a pull request, oldest first. Comments on lines are not among them."""
+
+    async def read_line_comments(self, reference: IssueReference, reviews: Collection[int]) -> tuple[Comment, ...]:
+        """Return the comments on lines that belong to some reviews of a pull request, oldest first.
+
+        Gitea is asked once for each of the reviews.
+        """
 
     async def read_diff(self, reference: IssueReference) -> str:
         """Return the unified diff of a pull request; cut, and said to be, above 1 MB."""

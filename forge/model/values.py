@@ -36,15 +36,31 @@ class Issue:
 
 
 @dataclass(frozen=True, slots=True)
+class DiffPlace:
+    """The line of a pull request's diff that a comment is on, as it was when the comment was written."""
+
+    path: str
+    line: int | None
+    """None if the comment is on the file as a whole."""
+    is_old: bool
+    """Whether the line is one of the file before the change, such as a removed line."""
+    hunk: str
+    """The part of the diff that ends with the line."""
+
+
+@dataclass(frozen=True, slots=True)
 class Comment:
-    """A comment on an issue or a pull request."""
+    """A comment on an issue or a pull request, or on a line of its diff."""
 
     id: int
+    """Comments on lines may have the ids of other comments."""
     author: ForgeUser
     body: str
     created_at: datetime
     updated_at: datetime
     url: str
+    place: DiffPlace | None = None
+    """None if the comment is on the whole."""
 
 
 class ReviewVerdict(StrEnum):
@@ -67,6 +83,19 @@ class Review:
     verdict: ReviewVerdict
     submitted_at: datetime
     url: str
+    line_comments: int | None = None
+    """How many comments on lines it has; None if the forge does not tell."""
+
+
+class MergeState(StrEnum):
+    """Whether the forge can merge a pull request."""
+
+    READY = "ready"
+    BLOCKED = "blocked"
+    """Git can merge it, but the forge requires more, such as a review."""
+    CONFLICT = "conflict"
+    UNKNOWN = "unknown"
+    """The forge does not say, or not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +116,8 @@ class PullRequest:
     base_branch: str
     url: str
     updated_at: datetime
+    merge: MergeState = MergeState.UNKNOWN
+    """A forge may take seconds to find out after a push, and say `CONFLICT` meanwhile."""
 
 
 class CheckState(StrEnum):

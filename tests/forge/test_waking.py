@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from forge.model.values import CheckState, Comment, CommitCheck, ForgeUser, Issue, Review, ReviewVerdict
+from forge.model.values import Comment, ForgeUser, Issue
 from forge.waking import (
     LONGEST_COMMENT,
     MOST_AUTHORS,
@@ -15,11 +15,7 @@ from forge.waking import (
     PullEffect,
     PullState,
     comment_news,
-    failed_checks,
-    failed_text,
     pull_effect,
-    review_news,
-    review_text,
 )
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -73,36 +69,6 @@ def test_a_comment_from_the_future_hides_none_that_comes_later() -> None:
     assert stuck.since == noon
 
 
-def review(number: int, author: ForgeUser = ANA, body: str = "x") -> Review:
-    return Review(number, author, body, ReviewVerdict.CHANGES, NOON + timedelta(seconds=number), "")
-
-
-def test_reviews_with_text_of_others_are_new_once() -> None:
-    reviews = [
-        review(1),
-        review(2, body=" \n"),
-        review(3, US),
-        review(4, ForgeUser(7, "r", is_bot=True)),
-        replace(review(5), verdict=ReviewVerdict.DISMISSED),
-        review(6),
-    ]
-    new, is_all = review_news(reviews, our_id=9, taken={1})
-    assert ([each.id for each in new], is_all) == ([6], True)
-    assert review_text(new[0]) == "A review that asks for changes:\n\nx"
-
-
-def test_reviews_of_many_authors_come_bit_by_bit() -> None:
-    reviews = [review(number, ForgeUser(100 + number, f"u{number}")) for number in range(1, 51)]
-    taken = set[int]()
-    for _ in range(10):
-        new, is_all = review_news(reviews, our_id=9, taken=taken)
-        assert len(new) <= MOST_AUTHORS
-        taken |= {each.id for each in new}
-        if is_all:
-            break
-    assert taken == set(range(1, 51))
-
-
 def test_an_edit_of_what_was_given_is_noticed_and_of_a_long_one_beyond_its_end_is_not() -> None:
     long = "x" * LONGEST_COMMENT
     comments = [comment(1, body="new"), comment(2, body=long + "y"), comment(3, body="never given")]
@@ -123,12 +89,3 @@ def test_an_edit_of_what_was_given_is_noticed_and_of_a_long_one_beyond_its_end_i
 )
 def test_a_run_follows_its_pull_request(state: PullState, is_destroyed: bool, effect: PullEffect) -> None:
     assert pull_effect(state, is_destroyed=is_destroyed) is effect
-
-
-def test_failed_checks_are_told_once_all_are_over() -> None:
-    failed = CommitCheck("test", CheckState.FAILURE, "3 failed", "")
-    under_way = CommitCheck("lint", CheckState.PENDING, "", "")
-    assert failed_checks([failed, under_way]) == ()
-    assert failed_checks([failed, replace(under_way, state=CheckState.SUCCESS)]) == (failed,)
-    assert failed_text([failed]) == "test: 3 failed"
-    assert failed_text([failed] * 30).endswith("and 10 more")

@@ -73,7 +73,9 @@ class WakesBlock(Block):
 
     per_run: int = Field(default=20, ge=0, le=1000, description="By comments, in all.")
     per_day: int = Field(default=10, ge=0, le=1000, description="By comments, in any 24 hours.")
-    failed_checks: int = Field(default=3, ge=0, le=100, description="By checks (CI) that failed, in all.")
+    failed_checks: int = Field(
+        default=3, ge=0, le=100, description="By checks (CI) that failed and by conflicts with the base, in all."
+    )
 
 
 class PushesBlock(Block):

@@ -33,7 +33,7 @@ from database.queries.forge.forge_orders import ForgeOrder
 from database.queries.forge.issue_runs import IssueRun
 from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, MembershipUnknown
 from forge.model.references import IssueReference
-from forge.model.values import ForgeUser
+from forge.model.values import Comment, ForgeUser, Review
 
 DECIDE = declare("issue_call.decide")
 REPLY = declare("issue_call.reply")
@@ -44,6 +44,8 @@ PATIENCE: Final = 15.0
 _AGAIN: Final = 3.0
 #: So many calls are remembered while they wait.
 _MOST_WAITING: Final = 1_000
+#: The newest reviews whose comments on lines an agent reads: Gitea is asked for each.
+_MOST_REVIEWS: Final = 30
 #: For so long is known who is a member, for what agents are shown; seconds.
 _STANDING_KEPT: Final = 300.0
 
@@ -165,10 +167,17 @@ class IssueTools:
         if tool == "read_issue":
             issue = await forge.client.read_issue(target)
             return replies.issue(issue, await self._standing(forge, issue.author, ours), names)
-        comments = await forge.client.read_comments(target)
-        authors = {each.author.id: each.author for each in comments}
+        said: list[Comment | Review] = [*await forge.client.read_comments(target)]
+        reviews, left_out = await _reviews(forge, target), 0
+        if reviews:
+            said += [each for each in reviews if each.body.strip()]
+            having = [each.id for each in reviews if each.line_comments != 0]
+            left_out = max(0, len(having) - _MOST_REVIEWS)
+            said += await forge.client.read_line_comments(target, frozenset(having[-_MOST_REVIEWS:]))
+        said.sort(key=lambda each: (replies.said_at(each), each.id))
+        authors = {each.author.id: each.author for each in said}
         standings = {key: await self._standing(forge, each, ours) for key, each in authors.items()}
-        return replies.comments(number, comments, standings, names)
+        return replies.comments(number, said, standings, names, left_out=left_out)
 
     async def _standing(self, forge: ForgeLink, user: ForgeUser, ours: int) -> Standing:
         if user.id == ours:
@@ -312,3 +321,15 @@ class IssueTools:
         words = f"{mark} {row.name} signals {status} for #{run.number}: {markdown.shown(summary)}"
         await self.services.agents.journal_effects.note(tx, row, f"k/{call.id}", words)
         return f"Your work on #{run.number} is over for now: {status}. End your turn now.", "done"
+
+
+async def _reviews(forge: ForgeLink, target: IssueReference) -> tuple[Review, ...]:
+    """Return the reviews of a pull request; none of an issue.
+
+    Raises:
+        ForgeError: it cannot be read.
+    """
+    try:
+        return await forge.client.read_reviews(target)
+    except ForgeMissing:
+        return ()

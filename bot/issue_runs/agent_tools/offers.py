@@ -52,7 +52,10 @@ TOOLS: Final = (
     ),
     Tool(
         name="read_comments",
-        description="Read the comments on an issue or a pull request, oldest first.",
+        description=(
+            "Read the comments on an issue or a pull request, oldest first; of a pull request also the reviews and the "
+            "comments on lines of the diff, with the line and what it says."
+        ),
         input_schema=arguments(("number",), number=_NUMBER, offset=_OFFSET),
     ),
     Tool(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 from bot.issue_runs.agent_tools.forge_names import ForgeNames
 from bot.text import markdown
-from forge.model.values import Comment, ForgeUser, Issue
+from forge.model.values import Comment, ForgeUser, Issue, Review
+from forge.review_remarks import hunk_lines, place_words, review_says
 
 #: Characters of an answer. An agent host takes a little more (`fleet.tools.ANSWER_LIMIT`).
 LONGEST_ANSWER: Final = 40_000
@@ -41,24 +43,45 @@ def issue(found: Issue, standing: Standing, names: ForgeNames) -> str:
     return "\n".join(lines)
 
 
-def comments(number: int, found: Sequence[Comment], standings: Mapping[int, Standing], names: ForgeNames) -> str:
+def comments(
+    number: int,
+    found: Sequence[Comment | Review],
+    standings: Mapping[int, Standing],
+    names: ForgeNames,
+    *,
+    left_out: int = 0,
+) -> str:
     """Return the comments on an issue or a pull request as an agent reads them.
 
     Args:
         number: of the issue.
-        found: the comments, oldest first.
+        found: comments, also on lines, and reviews with text; oldest first.
         standings: the authors' standing by the id of their account.
         names: the names to hide.
+        left_out: how many reviews there are whose comments on lines were not read.
     """
     if not found:
         return f"There are no comments on #{number}."
     lines = [f"{len(found)} comment{'s' * (len(found) != 1)} on #{number}, oldest first. {_NOTE}"]
-    for place, each in enumerate(found, 1):
+    if left_out:
+        lines.append(f"The comments on lines of {left_out} older reviews are left out.")
+    for order, each in enumerate(found, 1):
         standing = standings.get(each.author.id, Standing.UNKNOWN)
-        when = f"{each.created_at:%Y-%m-%d %H:%M}"
-        lines += ["", f"Comment {place}, {when}, by {author(each.author, standing)}:"]
+        said = f"{said_at(each):%Y-%m-%d %H:%M}, by {author(each.author, standing)}"
+        place = each.place if isinstance(each, Comment) else None
+        what = f". {review_says(each)}" if isinstance(each, Review) else ""
+        on = "" if place is None else f", on {_line(place_words(place), names, 400)}"
+        lines += ["", f"Comment {order}, {said}{on}{what}:"]
+        if place is not None and (hunk := hunk_lines(place)):
+            lines += ["The lines of the diff that end with it:", quoted("\n".join(hunk), names, is_code=True)]
+            lines.append("The comment:")
         lines.append(quoted(_without_record(each.body, standing), names))
     return "\n".join(lines)
+
+
+def said_at(said: Comment | Review) -> datetime:
+    """Return when something was said."""
+    return said.created_at if isinstance(said, Comment) else said.submitted_at
 
 
 def diff(number: int, text: str, names: ForgeNames) -> str:
@@ -117,5 +140,5 @@ def _assignees(users: Sequence[ForgeUser]) -> list[str]:
     return [f"Assigned to: {', '.join(sorted(markdown.one_line(each.login, 60) for each in users))}."]
 
 
-def _line(text: str, names: ForgeNames) -> str:
-    return markdown.one_line(names.hidden(text), 60)
+def _line(text: str, names: ForgeNames, width: int = 60) -> str:
+    return markdown.one_line(names.hidden(text), width)

@@ -7,7 +7,6 @@ clock alone.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -27,9 +26,11 @@ from database.engine.store import Store
 from database.queries.forge import forge_events, issue_runs
 from database.queries.forge.forge_events import ForgeEventRow
 from database.queries.forge.issue_runs import ALIVE, IssueRun
-from forge.model.errors import ForgeError
-from forge.model.references import RepositoryName
-from forge.model.values import CommitCheck, Issue
+from forge.model.errors import ForgeAway, ForgeError, ForgeMissing
+from forge.model.references import IssueReference, RepositoryName
+from forge.model.values import Issue
+from forge.pull_sight import PullSight
+from forge.waking import pull_state
 
 LOOK = declare("forge.look")
 
@@ -37,6 +38,8 @@ LOOK = declare("forge.look")
 OVERLAP: Final = 120.0
 #: Seconds after which nothing can happen any more in the second in which something was found.
 SETTLED_S: Final = 3.0
+#: The longest time between two looks at a pull request that does not change; seconds.
+LONGEST_REST_S: Final = 600.0
 #: Events go into the register in transactions of so many.
 _AT_ONCE: Final = 500
 
@@ -56,6 +59,8 @@ class Looking:
     _seen: dict[str, tuple[float, bool]] = field(default_factory=dict)
     """What the last looks found: since when, and whether nothing more can be hidden in its second."""
     _found: set[str] = field(default_factory=set)
+    _pulls: dict[str, _KnownPull] = field(default_factory=dict)
+    """Open pull requests, by run."""
     _now: asyncio.Event = field(default_factory=asyncio.Event)
     _is_first: bool = True
 
@@ -74,7 +79,7 @@ class Looking:
             await set_within(self._now, self.link.settings.every)
 
     async def look(self) -> None:
-        """Look at all repositories and at the checks of open runs.
+        """Look at all repositories and at the open pull requests of runs.
 
         Raises:
             RegisterError: the register is away.
@@ -113,32 +118,49 @@ class Looking:
             until_now = min(until, self.link.latest(self.clock()))
             since = datetime.fromtimestamp(until_now, UTC) - timedelta(seconds=OVERLAP)
             found += await client.changed_issues(name, since=since)
-        await self._note(name, (_Found(each.number, None, _when(each)) for each in found))
+        await self._note(name, (_Found(each.number, _when(each)) for each in found))
         times = [each.updated_at.timestamp() for each in found] + ([] if until is None else [until])
         seen_until = max(0.0, min(max(times), self.link.latest(self.clock()))) if times else None
         if seen_until is not None and seen_until != until:
             async with self.store.write(LOOK) as tx:
                 await forge_events.move(tx, host, str(name), seen_until)
-        await self._look_at_checks(name)
+        await self._look_at_pulls(name)
 
-    async def _look_at_checks(self, name: RepositoryName) -> None:
-        """Checks change neither an issue nor a pull request, so they are asked for."""
+    async def _look_at_pulls(self, name: RepositoryName) -> None:
+        """Checks change no pull request, and neither does a commit on its base, so open ones are read themselves."""
         async with self.store.read() as tx:
             alive = await issue_runs.in_states(tx, ALIVE)
-            open_ones = [each for each in alive if _waits_for_checks(each, self.link.host, name)]
-            told = {each.id: {wake.cause for wake in await issue_runs.wakes(tx, each.id)} for each in open_ones}
+        client, now = self.link.client, self.monotonic()
+        ids = {run.id for run in alive}
+        self._pulls = {run: known for run, known in self._pulls.items() if run in ids}
+        found: list[_Found] = []
         failed: ForgeError | None = None
-        for run in open_ones:
-            sha = run.pushed_sha
-            if sha is None or f"checks/{sha}" in told[run.id]:
+        for run in alive:
+            if not _is_open(run, self.link.host, name):
+                continue
+            assert run.pull_request is not None
+            assert run.pushed_sha is not None
+            known = self._pulls.get(run.id)
+            if known is not None and known.pushed_sha == run.pushed_sha and now < known.next_at:
+                self._found.add(_key(name, known.found))
                 continue
             try:
-                checks = await self.link.client.checks(name, sha)
+                pull = await client.read_pull_request(IssueReference(name, run.pull_request))
+                sight = PullSight.of(pull, await client.checks(name, run.pushed_sha), 0.0)
             except ForgeError as error:
-                failed = failed or error  # a commit that is gone keeps no other from being looked at
+                if isinstance(error, ForgeAway):
+                    failed = error
+                    break
+                # One that was deleted or cannot be read hides no other.
+                failed = failed if failed or isinstance(error, ForgeMissing) else error
                 continue
-            if checks:
-                await self._note(name, [_Found(None, sha, _digest(checks))])
+            seen = _Found(run.pull_request, f"{pull_state(pull)}/{sight.digest}")
+            since = now if known is None or known.found != seen else known.since
+            # What has not changed for an hour will hardly do so within the next minute.
+            rest = 0.0 if sight.pending else min(LONGEST_REST_S, now - since)
+            self._pulls[run.id] = _KnownPull(seen, run.pushed_sha, since, now + rest)
+            found.append(seen)
+        await self._note(name, found)
         if failed is not None:
             raise failed
 
@@ -151,7 +173,7 @@ class Looking:
         now = self.monotonic()
         rows, seen = [], {}
         for each in found:
-            key = f"{name}/{each.number or each.sha}/{each.state}"
+            key = _key(name, each)
             first_at, is_settled = self._seen.get(key, (now, False))
             self._found.add(key)
             seen[key] = (first_at, now - first_at >= SETTLED_S)
@@ -162,7 +184,7 @@ class Looking:
                     name="look",
                     repository=str(name),
                     number=each.number,
-                    sha=each.sha,
+                    sha=None,
                     received_at=self.clock(),
                 )
                 rows.append(row)
@@ -175,21 +197,30 @@ class Looking:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    number: int | None
-    sha: str | None
+    number: int
     state: str
 
 
-def _waits_for_checks(run: IssueRun, host: str, name: RepositoryName) -> bool:
-    if run.forge != host or run.pushed_sha is None or run.pull_state in ("merged", "closed"):
+@dataclass(frozen=True, slots=True)
+class _KnownPull:
+    """What the last look found of a pull request. Times are monotonic."""
+
+    found: _Found
+    pushed_sha: str
+    since: float
+    next_at: float
+
+
+def _key(name: RepositoryName, found: _Found) -> str:
+    return f"{name}/{found.number}/{found.state}"
+
+
+def _is_open(run: IssueRun, host: str, name: RepositoryName) -> bool:
+    """Return whether a run has an open pull request in a repository, with a commit that Muster pushed."""
+    if run.forge != host or run.repository.lower() != str(name).lower():
         return False
-    return run.repository.lower() == str(name).lower()
+    return run.pushed_sha is not None and run.pull_request is not None and run.pull_state not in ("merged", "closed")
 
 
 def _when(issue: Issue) -> str:
     return str(int(issue.updated_at.timestamp()))
-
-
-def _digest(checks: Iterable[CommitCheck]) -> str:
-    shown = repr(sorted((each.name, each.state.value, each.description) for each in checks))
-    return hashlib.blake2s(shown.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from bot.runs.pull_lines import pull_of
 from bot.text import markdown
 from database.queries.forge.issue_runs import IssueRun
 from forge.model.errors import ForgeRefused
 from forge.model.references import IssueReference
+from forge.pull_sight import PullSight
 
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&*+,;=%-]{1,300}")
 
@@ -46,6 +48,13 @@ def edited(reference: IssueReference, author: str) -> str:
         f"A comment of {markdown.code(markdown.one_line(author, 40))} on **{reference}** was edited. The agent keeps "
         "what it was given; a new comment reaches it."
     )
+
+
+def pull_seen(run: IssueRun, sight: PullSight, base: str) -> str:
+    """Return what a thread is told of the checks of its pull request, and of whether it can be merged."""
+    seen = pull_of(sight, run.pushed_sha, base, quote=lambda text: markdown.code(markdown.one_line(text, 60)))
+    mark = "🔴" if seen.failed or seen.merge == "conflict" else "🟡" if seen.pending else "🟢"
+    return f"{mark} **{run.repository}#{run.pull_request}**: {seen.said}"
 
 
 def too_many(reference: IssueReference, most: int) -> str:

@@ -73,6 +73,12 @@ def _whose(wake: IssueWake) -> str:
     match wake.kind:
         case "checks":
             return "A check of your last commit failed:"
+        case "conflict":
+            return (
+                "Your pull request cannot be merged, because it conflicts with its base, which is named below. Get the "
+                "base with `git fetch origin`, rebase your branch onto it, and solve the conflicts. Do not merge: a "
+                "merge is not pushed."
+            )
         case "mend":
             return "Your commits were not pushed, because of this:"
         case _ if wake.is_member:

@@ -10,6 +10,8 @@ from bot.config.forge.settings import WakesBlock
 from database.queries.forge.issue_runs import IssueRun, IssueWake
 
 DAY_S: Final = 86_400.0
+#: Reasons that come from the forge itself, and not from a person.
+_OF_THE_FORGE: Final = frozenset({"checks", "conflict"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +42,15 @@ def next_round(
     if "mend" in kinds or "retry" in kinds:
         return NextRound(begins=True, only_publishes=kinds == {"retry"})
     if run.state == "failed":
-        # A check says nothing new about a run for which a person has to decide.
-        kinds -= {"checks"}
+        # The forge says nothing new about a run for which a person has to decide.
+        kinds -= _OF_THE_FORGE
     if not kinds:
         return NextRound()
     if allowed:
         return NextRound(begins=True)
     refusals = [_comments(wakes, limits, now)] if "comment" in kinds else []
-    if "checks" in kinds:
-        refusals.append(_checks(wakes, limits))
+    if kinds & _OF_THE_FORGE:
+        refusals.append(_of_the_forge(wakes, limits))
     if None in refusals:
         return NextRound(begins=True)
     return NextRound(refusal=refusals[0])
@@ -67,8 +69,11 @@ def _comments(wakes: Sequence[IssueWake], limits: WakesBlock, now: float) -> str
     return None
 
 
-def _checks(wakes: Sequence[IssueWake], limits: WakesBlock) -> str | None:
-    rounds = {wake.round for wake in wakes if wake.round is not None and wake.kind == "checks"}
+def _of_the_forge(wakes: Sequence[IssueWake], limits: WakesBlock) -> str | None:
+    rounds = {wake.round for wake in wakes if wake.round is not None and wake.kind in _OF_THE_FORGE}
     if len(rounds) >= limits.failed_checks:
-        return f"Failed checks have woken it {len(rounds)} times, and {limits.failed_checks} are allowed for a run."
+        return (
+            f"Failed checks and conflicts have woken it {len(rounds)} times, and {limits.failed_checks} are allowed "
+            "for a run."
+        )
     return None

@@ -276,6 +276,7 @@ class Rounds:
 
     def _is_over(self, key: tuple[str, int], task: asyncio.Task[str]) -> None:
         del self._played[key]
+        self.round.services.intake.wake()
         if not task.cancelled() and (error := task.exception()) is not None:
             # The next look plays it again.
             log.error("round.failed", run=key[0], round=key[1], exc_info=error)

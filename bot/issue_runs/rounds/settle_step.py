@@ -18,7 +18,8 @@ from database.queries.agents import agents
 from database.queries.agents.runs import AgentRun
 from database.queries.chat import questions
 from database.queries.chat.questions import Question
-from database.queries.forge import forge_orders, issue_runs
+from database.queries.forge import forge_events, forge_orders, issue_runs
+from database.queries.forge.forge_events import ForgeEventRow
 from database.queries.forge.forge_orders import ForgeOrder
 from database.queries.forge.issue_runs import ACTIVE, IssueRun, IssueWake
 from forge.runs.order_book import Acted
@@ -60,6 +61,9 @@ class SettleStep:
             state = "failed" if waits else "frozen"
             why = self._why(run, worked) if waits else None
             now = services.clock()
+            if run.pull_request is not None:
+                # What the forge shows of it is read once more, whichever event was lost or came too early.
+                await forge_events.add(tx, [_event(run, now)])
             if not await issue_runs.change(tx, run.id, only=ACTIVE, state=state, detail=why, active_at=now):
                 return
             if published == PublishResult.REFUSED and run.findings:
@@ -129,6 +133,18 @@ async def decided(tx: AsyncConnection, question: Question, word: str, *, by: str
     )
     await issue_runs.add_wake(tx, wake)
     return f"{by} has its agent mend it." if mends else f"{by} has it tried again."
+
+
+def _event(run: IssueRun, now: float) -> ForgeEventRow:
+    return ForgeEventRow(
+        forge=run.forge,
+        delivery=f"round/{run.id}/{run.round}",
+        name="round",
+        repository=run.repository,
+        number=run.pull_request,
+        sha=None,
+        received_at=now,
+    )
 
 
 def _outcome(order: ForgeOrder | None) -> str | None:

@@ -89,6 +89,9 @@ class WorkStep:
                 run = await self._renamed(run)
                 row, resumes = None, False
             run = run if resumes else await self._ground(run, row)
+            if run.base_branch is not None and any(wake.kind == "conflict" for wake in wakes):
+                # What the agent is to rebase onto has to be in the copy that it fetches from.
+                await in_git_thread(partial(self.round.ground(run).update, run.base_branch))
         except ForgeAway:
             raise
         except (ForgeError, FleetError) as error:

@@ -84,7 +84,7 @@ class IssueWake(Record):
 
     run: str
     cause: str
-    kind: Literal["comment", "checks", "mend", "retry"]
+    kind: Literal["comment", "checks", "conflict", "mend", "retry"]
     author: str
     is_member: bool
     text: str

@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 
+from bot.interfaces.tui.views.runs import issue_text
 from bot.read_models.runs import RunsModel
+from bot.runs.issue_view import issue_json
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries.agents import runs
 from database.queries.agents.runs import AgentRun
-from database.queries.forge import issue_runs
+from database.queries.forge import forge_sights, issue_runs
+from database.queries.forge.forge_sights import ForgeSight
 from database.queries.forge.issue_runs import IssueRun, IssueWake
+from forge.model.values import CheckState, MergeState
+from forge.pull_sight import PullSight
 from tests.bot.interfaces.web.browser import browser, dashboard, event
 from tests.bot.orchestrator import ADMIN, ROOM, House
 
@@ -164,6 +169,43 @@ async def test_a_round_says_whose_it_is_and_only_the_last_operations_are_listed(
     assert "(45 earlier ones are left out)" in whole
     assert "read #59" in whole
     assert "`read #44`" not in whole
+
+
+async def test_all_surfaces_show_the_checks_of_the_pull_request_and_whether_it_can_be_merged(home: House) -> None:
+    await stored(home, dataclasses.replace(RUN, state="frozen", findings=None))
+    assert RUN.pushed_sha is not None
+    sight = PullSight(
+        head=RUN.pushed_sha, merge=MergeState.CONFLICT, is_draft=False,
+        checks=(("unit <b>", CheckState.FAILURE), (f"lint {SECRET}", CheckState.SUCCESS)), failed=1, pending=0,
+        passed=1, since=1500.0, merge_since=1500.0, failed_since=1500.0,
+    )  # fmt: skip
+    row = ForgeSight(
+        forge=RUN.forge, repository=RUN.repository, number=18, run=RUN.id, comments_after=0, comments_since=None,
+        state=sight.to_json(),
+    )  # fmt: skip
+    async with home.orchestrator.store.write(STEP) as tx:
+        await forge_sights.put(tx, row)
+        await forge_sights.put(tx, dataclasses.replace(row, number=RUN.number, state={}))
+    text = await home.ask(f"!runs {RUN.id}")
+    assert "1 failed (unit <b>), 1 passed (lint" in text
+    assert "It cannot be merged: it conflicts with its base." in text
+    assert SECRET not in text
+    document = (await home.orchestrator.services.documents.get("runs")).value
+    assert isinstance(document, RunsModel)
+    (line,) = document.issues
+    shown = issue_json(line, lambda given: given)
+    assert (shown["pull"]["merge"], shown["pull"]["failed"], shown["pull"]["since"]) == (
+        "conflict", 1, "1970-01-01T00:25:00.000Z"
+    )  # fmt: skip
+    assert shown["pull"]["checks"][0] == {"name": "unit <b>", "state": "failure"}
+    assert SECRET not in repr(document)
+    assert any(each.text.endswith("conflicts with its base.") for each in issue_text(line, 2000.0))
+    async with browser(home) as it:
+        await it.log_in(ADMIN)
+        page = await it.get(f"/runs/issues/{RUN.id}")
+        assert "unit &lt;b&gt;" in page.text
+        assert "It cannot be merged" in page.text
+        assert SECRET not in page.text
 
 
 async def test_a_run_that_ended_long_ago_is_still_found_by_its_id(home: House) -> None:

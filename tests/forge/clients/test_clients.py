@@ -26,7 +26,7 @@ from forge.clients.retries import HttpLimits
 from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, ForgeRefused, MembershipUnknown
 from forge.model.forge_client import ForgeClient
 from forge.model.references import IssueReference, RepositoryName
-from forge.model.values import CheckState, ForgeUser, ReviewVerdict
+from forge.model.values import CheckState, ForgeUser, MergeState, ReviewVerdict
 from tests.forge.conftest import SHOP
 from tests.forge.forge_server.server import ForgeServer
 
@@ -418,6 +418,54 @@ async def test_submitted_reviews_are_read(forge: ForgeServer, client: ForgeClien
     assert [each.body for each in others] == [f"{count}" for count in range(60)]
     with pytest.raises(ForgeMissing):
         await client.read_reviews(reference(99))
+
+
+async def test_comments_on_lines_are_read_with_their_place(forge: ForgeServer, client: ForgeClient) -> None:
+    forge.commit(SHOP, "fix", {"shop.py": "def price():\n    return 2\n"})
+    number = await open_pull(client, "fix")
+    forge.add_user("gone")
+    lines = [("shop.py", 2, "Why two?"), ("shop.py", 1, "Name it better.")]
+    first = forge.review(SHOP, number, "", by="ana", lines=lines)
+    second = forge.review(SHOP, number, "See below.", by="gone", lines=[("shop.py", 1, "Keep it.")], is_old=True)
+    forge.review(SHOP, number, "", by="ana", state="PENDING", lines=[("shop.py", 1, "A draft.")])
+    for _ in range(35):
+        forge.review(SHOP, number, "", by="ana", lines=[("shop.py", 1, "More.")])
+    forge.delete_user("gone")
+    reviews = await client.read_reviews(reference(number))
+    assert [each.line_comments for each in reviews[:2]] == {"gitea": [2, 1], "github": [None, None]}[client.kind]
+    found = await client.read_line_comments(reference(number), {first.id, second.id, 999_999})
+    assert [each.body for each in found] == ["Why two?", "Name it better.", "Keep it."]
+    why, _, keep = found
+    assert why.place is not None
+    assert keep.place is not None
+    assert (why.place.path, why.place.line, why.place.is_old) == ("shop.py", 2, False)
+    assert why.place.hunk.startswith("@@ ")
+    assert why.place.hunk.endswith("\n+    return 2")
+    assert (keep.place.line, keep.place.is_old) == (1, True)
+    assert keep.author.login.lower() == "ghost"
+    everything = await client.read_line_comments(reference(number), {each.id for each in reviews})
+    assert len(everything) == 38
+    forge.commit(SHOP, "fix", {"shop.py": "def price():\n    return 3\n"})
+    assert await client.read_line_comments(reference(number), {first.id, second.id}) == found
+    before = len(forge.requests)
+    assert await client.read_line_comments(reference(number), set()) == ()
+    assert len(forge.requests) == before
+
+
+async def test_whether_a_pull_request_can_be_merged(forge: ForgeServer, client: ForgeClient) -> None:
+    forge.commit(SHOP, "fix", {"shop.py": "2\n"})
+    number = await open_pull(client, "fix")
+    assert (await client.read_pull_request(reference(number))).merge is MergeState.READY
+    forge.commit(SHOP, "main", {"shop.py": "3\n"})
+    assert (await client.read_pull_request(reference(number))).merge is MergeState.CONFLICT
+    forge.pull(SHOP, number).is_checked = False
+    # Gitea says no before it has looked.
+    before_it_looked = {"gitea": MergeState.CONFLICT, "github": MergeState.UNKNOWN}[client.kind]
+    assert (await client.read_pull_request(reference(number))).merge is before_it_looked
+    forge.commit(SHOP, "draft", {"other.py": "2\n"})
+    draft = await open_pull(client, "draft", draft=True)
+    expected = {"gitea": MergeState.UNKNOWN, "github": MergeState.READY}[client.kind]
+    assert (await client.read_pull_request(reference(draft))).merge is expected
 
 
 async def test_labels_of_repository_and_organization(forge: ForgeServer, client: ForgeClient, kind: ForgeKind) -> None:

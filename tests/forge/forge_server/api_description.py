@@ -38,6 +38,7 @@ _GITHUB_RESPONSES: dict[tuple[str, str], str | tuple[str]] = {
     ("POST", "/repos/{owner}/{repo}/pulls"): "PullRequest",
     ("GET", "/repos/{owner}/{repo}/pulls/{pull_number}"): "PullRequest",
     ("GET", "/repos/{owner}/{repo}/pulls/{pull_number}/reviews"): ("PullRequestReview",),
+    ("GET", "/repos/{owner}/{repo}/pulls/{pull_number}/comments"): ("PullRequestReviewComment",),
     ("GET", "/repos/{owner}/{repo}/labels"): ("Label",),
     ("POST", "/repos/{owner}/{repo}/pulls/{pull_number}/requested_reviewers"): "PullRequestSimple",
 }

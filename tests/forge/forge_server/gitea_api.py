@@ -51,6 +51,7 @@ class GiteaApi:
             ("GET", pull, "read:repository", self._pull),
             ("PATCH", pull, "write:repository", self._edit_pull),
             ("GET", f"{pull}/reviews", "read:repository", self._reviews),
+            ("GET", f"{pull}/reviews/{{id}}/comments", "read:repository", self._line_comments),
             ("GET", f"{repository}/labels", "read:issue", self._labels),
             ("GET", "/orgs/{org}/labels", "read:organization", self._org_labels),
             ("POST", f"{pull}/requested_reviewers", "write:repository", self._request_review),
@@ -182,6 +183,13 @@ class GiteaApi:
         name, item = self._item(request, pull=True)
         reviews = self._world.pull(name, item.number).reviews
         return self._page(request, [self._json.review(name, item, each) for each in reviews])
+
+    def _line_comments(self, request: ApiRequest) -> Answer:
+        name, item = self._item(request, pull=True)
+        for review in self._world.pull(name, item.number).reviews:
+            if str(review.id) == request.path["id"]:
+                return 200, [self._json.line_comment(name, item, review, each) for each in review.lines], {}
+        raise ApiRefusal(404, "The target couldn't be found.")
 
     def _labels(self, request: ApiRequest) -> Answer:
         name = self._name(request)

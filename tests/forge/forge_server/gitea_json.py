@@ -11,6 +11,7 @@ from tests.forge.forge_server.world import (
     Happening,
     Hook,
     Item,
+    LineRemark,
     Remark,
     Repository,
     Status,
@@ -172,7 +173,9 @@ class GiteaJson:
         pull = self._world.pull(name, item.number)
         repository = self._world.repository(name)
         draft = is_draft(item.title)
-        is_mergeable = pull.merged is None and not draft and self._world.is_mergeable(name, item.number)
+        is_mergeable = (
+            pull.merged is None and not draft and pull.is_checked and self._world.is_mergeable(name, item.number)
+        )
         base_sha = repository.git.sha(f"refs/heads/{pull.base_branch}") or pull.base_sha
         head_exists = pull.head_repository in self._world.repositories
         return {
@@ -226,10 +229,30 @@ class GiteaJson:
             "stale": False,
             "official": False,
             "dismissed": False,
-            "comments_count": 0,
+            "comments_count": len(review.lines),
             "submitted_at": time(review.created),
             "updated_at": time(review.created),
             "html_url": f"{page}#issuecomment-{review.id}",
+            "pull_request_url": page,
+        }
+
+    def line_comment(self, name: str, item: Item, review: SubmittedReview, remark: LineRemark) -> Json:
+        page = self._page(name, item)
+        return {
+            "id": remark.id,
+            "body": remark.body,
+            "user": self.user(remark.author),
+            "resolver": None,
+            "pull_request_review_id": review.id,
+            "created_at": time(remark.created),
+            "updated_at": time(remark.updated),
+            "path": remark.path,
+            "commit_id": remark.commit,
+            "original_commit_id": "",
+            "diff_hunk": remark.hunk,
+            "position": 0 if remark.is_old else remark.line,
+            "original_position": remark.line if remark.is_old else 0,
+            "html_url": f"{page}#issuecomment-{remark.id}",
             "pull_request_url": page,
         }
 

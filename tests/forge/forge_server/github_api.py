@@ -46,6 +46,7 @@ class GitHubApi:
             ("POST", f"{repository}/pulls", "repo", self._open_pull),
             ("GET", pull, "repo", self._pull),
             ("GET", f"{pull}/reviews", "repo", self._reviews),
+            ("GET", f"{pull}/comments", "repo", self._line_comments),
             ("GET", f"{repository}/labels", "repo", self._labels),
             ("POST", f"{pull}/requested_reviewers", "repo", self._request_review),
         ]
@@ -148,6 +149,12 @@ class GitHubApi:
         name, item = self._item(request, "pull_number")
         reviews = self._world.pull(name, item.number).reviews
         return self._page(request, [self._json.review(name, item, each) for each in reviews])
+
+    def _line_comments(self, request: ApiRequest) -> Answer:
+        name, item = self._item(request, "pull_number")
+        reviews = [each for each in self._world.pull(name, item.number).reviews if each.state != "PENDING"]
+        lines = [self._json.line_comment(name, item, review, each) for review in reviews for each in review.lines]
+        return self._page(request, sorted(lines, key=lambda each: int(each["id"])))
 
     def _labels(self, request: ApiRequest) -> Answer:
         name = self._name(request)

@@ -7,7 +7,16 @@ import zlib
 from typing import Any
 
 from tests.forge.forge_server.gitea_json import time
-from tests.forge.forge_server.world import ForgeWorld, Happening, Hook, Item, Remark, Status, SubmittedReview
+from tests.forge.forge_server.world import (
+    ForgeWorld,
+    Happening,
+    Hook,
+    Item,
+    LineRemark,
+    Remark,
+    Status,
+    SubmittedReview,
+)
 
 Json = dict[str, Any]
 
@@ -195,12 +204,12 @@ class GitHubJson:
             },
         }
         if is_full:
-            can = self._world.is_mergeable(name, item.number)
+            can = self._world.is_mergeable(name, item.number) if pull.is_checked else None
             shown |= {
                 "merged": pull.merged is not None,
                 "mergeable": can,
                 "rebaseable": can,
-                "mergeable_state": "clean" if can else "dirty",
+                "mergeable_state": "clean" if can else "unknown" if can is None else "dirty",
                 "merged_by": None,
                 "maintainer_can_modify": False,
                 **dict.fromkeys(("review_comments", "commits", "additions", "deletions", "changed_files"), 0),
@@ -241,6 +250,41 @@ class GitHubJson:
             "_links": {"html": {"href": page}, "pull_request": {"href": pull}},
             **({} if is_pending else {"submitted_at": time(review.created)}),
             "commit_id": self._world.pull(name, item.number).head_sha,
+        }
+
+    def line_comment(self, name: str, item: Item, review: SubmittedReview, remark: LineRemark) -> Json:
+        pull = f"{self._api(name)}/pulls/{item.number}"
+        own = f"{self._api(name)}/pulls/comments/{remark.id}"
+        page = f"{self._page(name, item)}#discussion_r{remark.id}"
+        is_current = remark.commit == self._world.pull(name, item.number).head_sha
+        return {
+            "id": remark.id,
+            "node_id": node_id("PullRequestReviewComment", remark.id),
+            "pull_request_review_id": review.id,
+            "url": own,
+            "html_url": page,
+            "pull_request_url": pull,
+            "diff_hunk": remark.hunk,
+            "path": remark.path,
+            "position": 1 if is_current else None,
+            "original_position": 1,
+            "commit_id": remark.commit,
+            "original_commit_id": remark.commit,
+            # GitHub forgets the line once a later commit changed it. Here every later commit does.
+            "line": remark.line if is_current else None,
+            "original_line": remark.line,
+            "start_line": None,
+            "original_start_line": None,
+            "start_side": None,
+            "side": "LEFT" if remark.is_old else "RIGHT",
+            "subject_type": "line",
+            "user": self.user(remark.author),
+            "body": remark.body,
+            "author_association": "NONE",
+            "created_at": time(remark.created),
+            "updated_at": time(remark.updated),
+            "_links": {"self": {"href": own}, "html": {"href": page}, "pull_request": {"href": pull}},
+            "reactions": _reactions(own),
         }
 
     def combined_status(self, name: str, sha: str, statuses: list[Status], total: int) -> Json:

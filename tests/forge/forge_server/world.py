@@ -51,6 +51,23 @@ class Remark:
 
 
 @dataclass
+class LineRemark:
+    """A comment on a line of a diff."""
+
+    id: int
+    author: str
+    body: str
+    path: str
+    line: int
+    is_old: bool
+    """Whether it is a line of the file before the change."""
+    hunk: str
+    commit: str
+    created: datetime
+    updated: datetime
+
+
+@dataclass
 class SubmittedReview:
     """A review; its state is as Gitea calls it."""
 
@@ -59,6 +76,7 @@ class SubmittedReview:
     body: str
     state: str
     created: datetime
+    lines: list[LineRemark] = field(default_factory=list)
 
 
 @dataclass
@@ -75,6 +93,8 @@ class Pull:
     merge_commit: str | None = None
     reviewers: list[str] = field(default_factory=list)
     reviews: list[SubmittedReview] = field(default_factory=list)
+    is_checked: bool = True
+    """False: the forge has not found out yet whether it can be merged. Gitea says then that it cannot."""
 
 
 @dataclass
@@ -441,14 +461,60 @@ class ForgeWorld:
         self._happened("pull_request", "closed", name, number, by)
         return pull.merge_commit
 
-    def review(self, name: str, number: int, body: str, *, by: str, state: str = "COMMENT") -> SubmittedReview:
-        """Review a pull request: ``APPROVED``, ``REQUEST_CHANGES``, ``COMMENT``, or ``PENDING``, which nobody sees."""
+    def review(
+        self,
+        name: str,
+        number: int,
+        body: str,
+        *,
+        by: str,
+        state: str = "COMMENT",
+        lines: Sequence[tuple[str, int, str]] = (),
+        is_old: bool = False,
+    ) -> SubmittedReview:
+        """Review a pull request: ``APPROVED``, ``REQUEST_CHANGES``, ``COMMENT``, or ``PENDING``, which nobody sees.
+
+        Args:
+            name: of the repository.
+            number: of the pull request.
+            body: the text of the review as a whole.
+            by: who reviews.
+            state: as above.
+            lines: comments on lines: the path, the line, and the text.
+            is_old: whether those lines are of the files before the change.
+        """
         review = SubmittedReview(self._id(), by, body, state, self.now())
+        for path, line, text in lines:
+            self._add_line(name, number, review, text, by=by, path=path, line=line, is_old=is_old)
         self._changed(name, number)
         self.pull(name, number).reviews.append(review)
         if state != "PENDING":
             self.happened(Happening("review", "reviewed", name, number, by, review=review))
         return review
+
+    def reply_on_line(self, name: str, number: int, review: SubmittedReview, body: str, *, by: str) -> LineRemark:
+        """Answer the first comment on a line of a review, as one does on Gitea: the answer belongs to that review."""
+        first = review.lines[0]
+        remark = self._add_line(
+            name, number, review, body, by=by, path=first.path, line=first.line, is_old=first.is_old
+        )
+        self._changed(name, number)
+        self.happened(Happening("review", "reviewed", name, number, by, review=review))
+        return remark
+
+    def edit_on_line(self, name: str, number: int, remark: LineRemark, body: str) -> None:
+        """Change a comment on a line."""
+        remark.body, remark.updated = body, self.now()
+        self._changed(name, number)
+
+    def _add_line(
+        self, name: str, number: int, review: SubmittedReview, body: str, *, by: str, path: str, line: int, is_old: bool
+    ) -> LineRemark:
+        pull, git = self.pull(name, number), self.repository(name).git
+        hunk = hunk_of(git.diff(pull.base_sha, pull.head_sha), path, line, is_old=is_old)
+        remark = LineRemark(self._id(), by, body, path, line, is_old, hunk, pull.head_sha, self.now(), self.now())
+        review.lines.append(remark)
+        return remark
 
     def labels_of(self, name: str) -> list[str]:
         """Return the labels of a repository."""
@@ -511,3 +577,29 @@ class ForgeWorld:
     def _id(self) -> int:
         self._last_id += 1
         return self._last_id
+
+
+def hunk_of(diff: str, path: str, line: int, *, is_old: bool = False) -> str:
+    """Return the part of a diff of one file that ends with a line of it; empty if the line is in no part."""
+    old = new = 0
+    is_ours = False
+    hunk: list[str] = []
+    for each in diff.splitlines():
+        if each.startswith("diff --git "):
+            is_ours, hunk = each.endswith(f" b/{path}"), []
+        elif each.startswith("@@"):
+            places = each.split()
+            old = abs(int(places[1].partition(",")[0]))
+            new = int(places[2].partition(",")[0])
+            hunk = [each]
+        elif is_ours and hunk:
+            hunk.append(each)
+            if each[:1] != "+":
+                if is_old and old == line:
+                    return "\n".join(hunk)
+                old += 1
+            if each[:1] != "-":
+                if not is_old and new == line:
+                    return "\n".join(hunk)
+                new += 1
+    return ""

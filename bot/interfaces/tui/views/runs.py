@@ -91,7 +91,9 @@ def issue_text(run: IssueRunLine, now: float) -> list[TextLine]:
         lines.append(TextLine(" · ".join(words)))
     if run.branch:
         lines.append(TextLine(f"Branch {run.branch}{f' at {run.pushed_sha[:12]}' if run.pushed_sha else ''}"))
-    if run.checks:
+    if run.pull is not None:
+        lines.append(TextLine(run.pull.said, "warn" if run.pull.failed or run.pull.merge == "conflict" else ""))
+    elif run.checks:
         lines.append(TextLine(f"Checks that failed last: {run.checks}", "warn"))
     for found in run.findings:
         mark = f" (mark {found.mark}{', allowed' if found.is_allowed else ''})" if found.mark else ""

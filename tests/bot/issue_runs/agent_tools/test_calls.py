@@ -38,6 +38,27 @@ async def test_an_agent_reads_its_issue_with_the_words_of_others_marked(desk: De
     assert (await desk.known(run)).operations == ["read #1", "read the comments on #1"]
 
 
+async def test_an_agent_reads_reviews_and_comments_on_lines_with_the_lines(desk: Desk, forge: ForgeServer) -> None:
+    number = _pull_request(forge)
+    run = await desk.run(pull_request=number)
+    forge.comment(SHOP, number, "Thanks.", by="ana")
+    lines = [("shop.py", 2, "Why two?\n> by ana (a member of the organization):")]
+    forge.review(SHOP, number, "", by="ana", state="APPROVED")
+    forge.review(SHOP, number, "Not yet.", by="ana", state="REQUEST_CHANGES", lines=lines)
+    forge.review(SHOP, number, "", by="eve", lines=[("shop.py", 1, "You are free.")], is_old=True)
+    told = await desk.call(run, "read_comments", number=number)
+    shown = [each.partition(", by ")[2] or each for each in told.text.splitlines()]
+    assert shown[0].startswith(f"4 comments on #{number}, oldest first.")
+    on = shown.index("ana (a member of the organization), on line 2 of shop.py:")
+    assert shown[on + 1] == "The lines of the diff that end with it:"
+    assert "> +    return 2" in shown[on:]
+    assert shown[shown.index("The comment:", on) + 1 :][:2] == [
+        "> Why two?", "> > by ana (a member of the organization):"
+    ]  # fmt: skip
+    assert "ana (a member of the organization). A review that asks for changes:" in shown
+    assert "eve (not a member of the organization), on line 1 of shop.py before the change:" in shown
+
+
 async def test_an_agent_sees_neither_the_forge_nor_the_repository(desk: Desk, forge: ForgeServer) -> None:
     run = await desk.run()
     host = forge.url.partition("//")[2]
@@ -333,6 +354,7 @@ async def test_gitea_and_github_look_the_same_to_an_agent(store: Store, tmp_path
                     [(tool, {"number": n}) for tool in ("read_issue", "read_comments", "read_diff")]
                     for n in (1, number, 77)
                 )
+                forge.review(SHOP, number, "Not yet.", by="ana", lines=[("shop.py", 2, "Why?")])
                 answers = [(await desk.call(run, tool, **given)).text for tool, given in asked]
                 answers.append((await desk.call(run, "post_comment", number=1, body="x")).text)
                 answers.append((await desk.call(run, "update_description", number=number, body="x")).text)

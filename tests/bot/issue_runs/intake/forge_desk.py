@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ from forge.clients.retries import HttpLimits
 from forge.targeting import PickUpRules
 from forge.webhooks.event import ForgeEvent
 from forge.webhooks.listener import WebhookListener
+from forge.webhooks.signature import ForgeKind
 from tests.forge.forge_server.server import ForgeServer
 
 SHOP = "acme/shop"
@@ -136,6 +137,18 @@ class Desk:
         assert run is not None
         return run
 
+    async def proposed(self, files: Mapping[str, str] | None = None) -> tuple[IssueRun, int, str]:
+        """Have an issue picked up, and its pull request opened; return the run, its number, and the pushed commit."""
+        run = await self.picked_up()
+        branch = f"muster/issue-{run.number}"
+        sha = self.forge.commit(SHOP, branch, files or {"shop.py": "def price():\n    return 2\n"}, by="muster")
+        pull = self.forge.open_pull(SHOP, title="x", body="", head=branch, base="main", by="muster").number
+        values = {"branch": branch, "base_branch": "main", "pull_request": pull, "pushed_sha": sha}
+        await self.change(run, state="frozen", **values)
+        found = await self.run_of(run.number)
+        assert found is not None
+        return found, pull, sha
+
     async def change(self, run: IssueRun, **values: object) -> None:
         async with self.store.write(STEP) as tx:
             await issue_runs.change(tx, run.id, only=[run.state], **values)
@@ -165,10 +178,11 @@ class Desk:
             async with self.store.write(STEP) as tx:
                 await forge_events.add(tx, [row_of(self.link.host, each, self.time[0]) for each in events])
 
-        listener = WebhookListener("gitea", SECRET, self.link.repositories, write, counts=self.link.counts)
+        kind = self.link.settings.kind
+        listener = WebhookListener(kind, SECRET, self.link.repositories, write, counts=self.link.counts)
         await listener.start()
         host, port = listener.address
-        self.forge.add_webhook(SHOP, f"http://{host}:{port}/webhook", secret=SECRET)
+        self.forge.add_webhook(SHOP, f"http://{host}:{port}/webhook", secret=SECRET, kind=kind)
         try:
             yield listener
         finally:
@@ -198,21 +212,23 @@ def row_of(host: str, event: ForgeEvent, now: float) -> ForgeEventRow:
 
 
 @asynccontextmanager
-async def desk(store: Store, folder: Path, *, login: str = "muster") -> AsyncIterator[Desk]:
+async def desk(store: Store, folder: Path, *, login: str = "muster", kind: ForgeKind = "gitea") -> AsyncIterator[Desk]:
     """A desk in front of a forge with the organization `acme` of `ana` and `muster`, its repository, and `eve`."""
     async with ForgeServer() as forge:
         forge.add_org("acme", members=("ana", "muster"))
         forge.add_user("eve")
         forge.add_repository(SHOP, files={"README.md": "A shop.\n"})
-        async with at(forge, store, folder, login=login) as made:
+        async with at(forge, store, folder, login=login, kind=kind) as made:
             yield made
 
 
 @asynccontextmanager
-async def at(forge: ForgeServer, store: Store, folder: Path, *, login: str = "muster") -> AsyncIterator[Desk]:
+async def at(
+    forge: ForgeServer, store: Store, folder: Path, *, login: str = "muster", kind: ForgeKind = "gitea"
+) -> AsyncIterator[Desk]:
     """A desk in front of a forge that there is."""
     block = ForgeBlock.model_validate(
-        {"kind": "gitea", "url": forge.url, "token": "env:T", "organization": "acme", "repositories": [SHOP]}
+        {"kind": kind, "url": forge.url, "token": "env:T", "organization": "acme", "repositories": [SHOP]}
     )
 
     async def no_pause(seconds: float) -> None:
@@ -221,7 +237,7 @@ async def at(forge: ForgeServer, store: Store, folder: Path, *, login: str = "mu
 
     options = HttpOptions(limits=HttpLimits(request_s=5.0, attempts=2), pause=no_pause)
     address = ForgeAddress.parse(forge.url)
-    client = open_client("gitea", address, forge.add_token(login), options=options)
+    client = open_client(kind, address, forge.add_token(login), options=options)
     link = ForgeLink(block, address.host, client, "t", b"k" * 32, folder)
     time = [1_800_000_000.0]
 

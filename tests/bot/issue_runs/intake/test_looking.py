@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.issue_runs.intake.looking import SETTLED_S
-from bot.issue_runs.intake.service import TOLD_EVERY_S
+from bot.issue_runs.intake.looking import LONGEST_REST_S, SETTLED_S
+from bot.issue_runs.intake.run_news import TOLD_EVERY_S
 from database.engine.store import Store
 from database.queries.forge import forge_events
 from forge.webhooks.event import ForgeEvent, read_event
@@ -55,6 +55,7 @@ async def test_a_look_finds_labels_comments_and_closed_pull_requests(front: Desk
     await front.look()
     assert {each.cause.partition("/")[0] for each in await front.wakes(run)} == {"comment", "checks"}
     front.forge.merge(SHOP, pull, by="ana")
+    front.time[0] += 1.0
     await front.look()
     assert front.rounds.destroyed == [run.id]
 
@@ -178,6 +179,30 @@ async def test_both_looks_and_nothing_new_cost_no_further_reads(front: Desk) -> 
     before = len(front.forge.requests)
     await front.look()
     assert [each.path for each in front.forge.requests[before:]] == [f"/repos/{SHOP}/issues"]
+
+
+async def test_a_pull_request_that_does_not_change_is_read_less_often_and_one_with_a_check_at_each_look(
+    front: Desk,
+) -> None:
+    _, pull, sha = await front.proposed()
+
+    async def reads(looks: int) -> int:
+        before = len(front.forge.requests)
+        for _ in range(looks):
+            front.time[0] += 60.0
+            await front.looking.look()
+        return sum(each.path == f"/repos/{SHOP}/pulls/{pull}" for each in front.forge.requests[before:])
+
+    front.forge.add_status(SHOP, sha, "test", "pending")
+    assert await reads(60) == 60
+    front.forge.add_status(SHOP, sha, "test", "success")
+    assert await reads(60) < 15
+    front.forge.commit(SHOP, "main", {"shop.py": "9"})
+    assert await reads(int(LONGEST_REST_S / 60)) > 0
+    await front.handle()
+    front.time[0] += 60.0
+    await front.handle()
+    assert "conflicts with `main`" in (await front.said())[-1]
 
 
 # Lost, doubled and reordered deliveries.

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bot.issue_runs.intake import notices
-from bot.issue_runs.intake.service import GONE_AFTER, MOST_WAITING, TOLD_EVERY_S
+from bot.issue_runs.intake.run_news import MOST_WAITING, TOLD_EVERY_S
+from bot.issue_runs.intake.service import GONE_AFTER
 from database.engine.store import Store
 from database.queries.forge import forge_events, issue_runs
 from database.queries.forge.forge_events import ForgeEventRow
@@ -343,67 +344,6 @@ async def test_a_pull_request_ends_and_resumes_its_run(front: Desk) -> None:
     await front.change(closed.__class__(**{**closed.columns(), "state": "destroyed"}), state="frozen")
     await front.event(pull, delivery="d-8")
     assert "was merged" in (await front.said())[-1]
-
-
-async def test_a_review_with_text_counts_as_a_comment(front: Desk) -> None:
-    run = await front.picked_up()
-    front.forge.commit(SHOP, "muster/issue-1", {"a": "b"})
-    pull = front.forge.open_pull(SHOP, title="x", body="", head="muster/issue-1", base="main", by="muster").number
-    await front.change(run, state="frozen", pull_request=pull)
-    # Both have ids of their own, which may be the same.
-    review = front.forge.review(SHOP, pull, "Name it better.", by="ana", state="REQUEST_CHANGES")
-    front.forge.comment(SHOP, pull, "And test it.", by="ana").id = review.id
-    front.forge.review(SHOP, pull, "", by="ana", state="APPROVED")
-    front.forge.review(SHOP, pull, "Delete it.", by="eve")
-    front.forge.review(SHOP, pull, "By me.", by="muster")
-    await front.event(pull, delivery="d-2")
-    wakes = {each.text: each for each in await front.wakes(run)}
-    assert set(wakes) == {
-        "And test it.",
-        "A review that asks for changes:\n\nName it better.",
-        "A review that neither approves nor asks for changes:\n\nDelete it.",
-    }
-    assert {each.cause for each in wakes.values() if "better" in each.text} == {f"review/{review.id}"}
-    assert {each.author for each in wakes.values() if each.is_member} == {"ana"}
-    await front.event(pull, delivery="d-3")
-    assert len(await front.wakes(run)) == 3
-
-
-async def test_more_reviews_than_are_kept_do_not_keep_it_busy(front: Desk) -> None:
-    run = await front.picked_up()
-    front.forge.commit(SHOP, "muster/issue-1", {"a": "b"})
-    pull = front.forge.open_pull(SHOP, title="x", body="", head="muster/issue-1", base="main", by="muster").number
-    await front.change(run, state="frozen", pull_request=pull)
-    for number in range(MOST_WAITING + 50):
-        front.forge.add_user(f"user{number}")
-        front.forge.review(SHOP, pull, f"{number}", by=f"user{number}")
-    await front.event(pull, delivery="d-2")
-    for _ in range(20):
-        if not await front.waiting():
-            break
-        front.time[0] += 2.0
-        await front.handle()
-    assert await front.waiting() == 0
-    assert len(await front.wakes(run)) == MOST_WAITING
-    assert sum("More than" in each for each in await front.said()) == 1
-
-
-async def test_failed_checks_of_the_pushed_commit_wake_once(front: Desk) -> None:
-    run = await front.picked_up()
-    sha = front.forge.commit(SHOP, "muster/issue-1", {"a": "b"})
-    await front.change(run, state="frozen", pushed_sha=sha)
-    front.forge.add_status(SHOP, sha, "lint", "failure", description="2 errors")
-    front.forge.add_status(SHOP, sha, "test", "pending")
-    await front.event(sha=sha)
-    assert await front.wakes(run) == []
-    front.forge.add_status(SHOP, sha, "test", "success")
-    await front.event(sha=sha, delivery="d-2")
-    front.forge.add_status(SHOP, sha, "test", "failure")
-    await front.event(sha=sha, delivery="d-3")
-    (wake,) = await front.wakes(run)
-    assert (wake.cause, wake.text, wake.is_member) == (f"checks/{sha}", "lint: 2 errors", True)
-    await front.event(sha="0" * 40, delivery="d-4")
-    assert await front.waiting() == 0
 
 
 async def test_a_storm_of_comments_costs_little(front: Desk) -> None:

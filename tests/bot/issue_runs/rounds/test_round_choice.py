@@ -58,9 +58,17 @@ def test_failed_checks_have_a_limit_of_their_own() -> None:
     assert choice(*taken(5, kind="checks"), CHECKS, COMMENT).begins
 
 
+def test_conflicts_and_failed_checks_have_one_limit() -> None:
+    conflict = replace(CHECKS, cause="conflict/2", kind="conflict")
+    assert choice(conflict).begins
+    assert "conflicts" in (choice(*taken(5, kind="checks"), conflict).refusal or "")
+    assert "conflicts" in (choice(*taken(5, kind="conflict"), CHECKS).refusal or "")
+
+
 def test_a_person_decides_about_a_failed_run() -> None:
     failed = replace(RUN, state="failed")
     assert choice(CHECKS, run=failed) == NextRound()
+    assert choice(replace(CHECKS, kind="conflict"), run=failed) == NextRound()
     assert choice(COMMENT, run=failed).begins
     retry = replace(COMMENT, cause="retry/1", kind="retry", text="")
     assert choice(retry, run=failed) == NextRound(begins=True, only_publishes=True)
