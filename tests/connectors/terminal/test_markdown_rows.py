@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -97,8 +96,7 @@ def test_a_text_looks_the_same_however_it_comes(text: str, data: st.DataObject) 
 
 @pytest.mark.parametrize("piece", ["[", "*a ", "`", "_", "[a](", "~~a", "<a", "![", "*_", "| ", "> ", "- "])
 def test_no_text_takes_long(piece: str) -> None:
-    text = (piece * 20_000)[:20_000]
-    began = time.process_time()
+    """No time is asserted: where each sign is looked for again and again, this would not end within the time limit."""
+    text = (piece * 200_000)[:200_000]
     rows(text, 100, colour=True)
     rows("\n".join(text[at : at + 900] for at in range(0, 20_000, 900)), 100, colour=True)
-    assert time.process_time() - began < 5.0
