@@ -29,7 +29,7 @@ async def test_an_operator_allows_what_is_no_secret(world: ForgeHouse) -> None:
         assert failed.findings
         mark = next(each["mark"] for each in failed.findings if each["mark"])
         assert "no finding with the mark" in await world.home.ask(f"!runs allow {RUN} 0123")
-        assert "No run of an issue" in await world.home.ask(f"!runs allow fff {mark}")
+        assert "No run is called" in await world.home.ask(f"!runs allow fff {mark}")
         for each in {each["mark"] for each in failed.findings}:
             said = await world.home.ask(f"!runs allow {RUN} {each}")
             if "counts as no secret" in said:
