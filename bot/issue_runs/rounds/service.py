@@ -210,7 +210,7 @@ class Rounds:
                 if is_away(error):
                     raise
                 log.exception("round.not_looked_at", run=run.id)
-                await self._tell_broken(run)
+                await self._tell_broken(run, text.broken(run, INTERNAL))
 
     async def _begin(self, run: IssueRun) -> None:
         """Begin the first round of a run, or its next one, if there is room and a reason."""
@@ -305,7 +305,7 @@ class Rounds:
         try:
             if step is RoundStep.SETTLE and order.detail == INTERNAL and await self._is_hopeless(order, run, step):
                 # Its last try failed where the outcome is written, so this one would, too.
-                await self._tell_broken(run)
+                await self._tell_broken(run, text.failed(run, None, INTERNAL, self.round.services.redact))
                 return _given_up(run, step, INTERNAL, state="failed", active_at=self.round.services.clock())
             acted = await self._act(run, step)
         except (ForgeAway, RegisterError):
@@ -359,12 +359,12 @@ class Rounds:
             )
         services.delivery.wake()
 
-    async def _tell_broken(self, run: IssueRun) -> None:
+    async def _tell_broken(self, run: IssueRun, words: str) -> None:
         """Say once in the run's thread, as far as that is possible, that something fails that nobody foresaw."""
         services = self.round.services
         try:
             async with services.store.write(TELL) as tx:
-                await self.round.tell(tx, run, f"{run.round}/broken", text.failed(run, None, INTERNAL, services.redact))
+                await self.round.tell(tx, run, f"{run.round}/{run.state}/broken", words)
         except RegisterError:
             raise
         except Exception:

@@ -81,6 +81,11 @@ def forge_refused(run: IssueRun, why: str, redact: Redact) -> str:
     )
 
 
+def broken(run: IssueRun, why: str) -> str:
+    """Return the report that a run cannot go on now, though it should."""
+    return f"⚠️ {reference(run)} cannot go on now: {why} It is tried again."
+
+
 def unreadable(run_id: str) -> str:
     """Return the report about a run whose row in the register cannot be read."""
     return (

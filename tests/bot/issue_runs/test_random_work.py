@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +74,8 @@ class RandomWork:
             return
         item = chance.choice(self.issues())
         target = chance.choice((item, *self.pulls()))
+        if chance.random() < 0.05:
+            target.updated += timedelta(days=chance.randint(1, 900))
         match chance.randrange(12):
             case 0:
                 label = chance.choice((LABEL, "bug", "muster:nobody"))
@@ -193,6 +197,10 @@ class RandomWork:
             ending=chance.choice(("done",) * 8 + ("failed", "limit", "stopped", None)),
         )
 
+    async def work(self, working: Callable[[], Awaitable[None]]) -> None:
+        """Have Muster work, and maybe die."""
+        await (self.killed(working) if self.chance.random() < 0.35 else working())
+
     async def killed(self, working: Callable[[], Awaitable[None]]) -> None:
         """Have Muster work, kill it on the way, and begin it again: anywhere, or when the forge has what it wrote."""
         shop, chance, seen = self.shop, self.chance, len(self.shop.forge.requests)
@@ -223,13 +231,13 @@ class RandomWork:
                 self.happen()
                 self.note()
             await self.deliver()
-            working = chance.choice((shop.settle, shop.settle, shop.look))
-            await (self.killed(working) if chance.random() < 0.35 else working())
+            await self.work(chance.choice((shop.settle, shop.settle, shop.look)))
             if chance.random() < 0.25:
                 await self.decide()
             if chance.random() < 0.3:
                 shop.forge.faults.end()
-            await shop.advance(chance.choice((1.0, 60.0, 700.0, 4_000.0, 30_000.0, 2 * _DAY)))
+            seconds = chance.choice((1.0, 60.0, 700.0, 4_000.0, 30_000.0, 2 * _DAY))
+            await self.work(partial(shop.advance, seconds))
         shop.forge.faults.end()
         await self.deliver(all_=True)
         for seconds in (60.0, 400.0, 1_900.0, 1_900.0, 3_700.0, 3_700.0):

@@ -132,7 +132,7 @@ async def test_a_step_that_fails_for_hours_is_given_up_and_can_be_repeated(
         raise ZeroDivisionError
 
     if where == "work":
-        monkeypatch.setattr(WorkStep, "_begin", raises)
+        monkeypatch.setattr(WorkStep, "act", raises)
     elif where == "settle":
         monkeypatch.setattr(settle_step.SettleStep, "act", raises)
     else:
