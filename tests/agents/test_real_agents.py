@@ -53,6 +53,11 @@ from tests.fleet.host.scripted_agent import Agent, status_when
 from tests.fleet.host.scripted_agent import until as seen
 
 PROGRAMS = Path(__file__).parent / "node_modules" / ".bin"
+#: The package of opencode's program itself: of `opencode-ai`, some registries lack the programs for other machines, and
+#: then `npm ci` refuses its lock file.
+OPENCODE = PROGRAMS.parent / "opencode-linux-x64" / "bin"
+#: Where all of them are found.
+PATH = f"{PROGRAMS}:{OPENCODE}:{os.environ['PATH']}"
 
 pytestmark = [
     pytest.mark.agents,
@@ -152,7 +157,6 @@ class Real:
         runtime = runtimes.RUNTIMES[self.name]
         way, provider = await self.way(), runtime.providers[0]
         account = model_access.ModelAccount(name=ACCOUNTS[provider], provider=provider, base_url=None, secret=_no_key)
-        self.home.mkdir(exist_ok=True)
         prepared = runtimes.prepare(
             runtime,
             agent="coder0",
@@ -162,12 +166,13 @@ class Real:
             account=model_access.through(account, way, login=bool(runtime.login)),
             extra_environment=model_access.environment(way),
             sandboxed=self.box != "none",
-            which=lambda name: shutil.which(name, path=f"{PROGRAMS}:{os.environ['PATH']}"),
+            which=lambda name: shutil.which(name, path=PATH),
         )
         self.agent.spec = replace(
             self.agent.spec,
             runtime=self.name,
             sandbox=self.box,
+            sandboxed=self.box != "none",
             command=prepared.command if self.box == "none" else self.boxed(prepared, way),
             environment=prepared.environment,
             adapter=runtime.adapter,
@@ -179,6 +184,7 @@ class Real:
             hints=prepared.hints,
             terminal=prepared.terminal if self.box == "none" else self.boxed_terminal(prepared, way),
             heartbeat_s=1.0,
+            initialize_timeout_s=LIMIT_S,
         )
         return prepared, way
 
@@ -301,7 +307,7 @@ async def agent_of(name: str, box: str, folder: Path) -> AsyncIterator[Real]:
 
 @pytest.fixture(params=["claude", "codex", "opencode", "pi"])
 def name(request: pytest.FixtureRequest) -> str:
-    if request.param in {"opencode", "pi"} and not (PROGRAMS / request.param).exists():
+    if request.param in {"opencode", "pi"} and not shutil.which(request.param, path=PATH):
         pytest.skip(f"tried by hand: {request.param} is not installed; see the head of this file")
     return str(request.param)
 
