@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from fleet.control.terminal_link import TerminalLink
 from fleet.errors import AgentRefused
 from fleet.journal.events import HandedBack, PermissionAsked, RuntimeStarted
 from tests.agents import hostile
-from tests.agents.test_real_agents import ASKING, LIMIT_S, PROGRAMS, Real, agent_of, allow, name, until
+from tests.agents.test_real_agents import ASKING, LIMIT_S, PROGRAMS, Real, allow, until
 
 pytestmark = [
     pytest.mark.agents,
@@ -110,15 +109,6 @@ class Page:
                         return reason
 
 
-@pytest.fixture(params=["bubblewrap", "none"])
-async def real(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> AsyncIterator[Real]:
-    if request.param == "bubblewrap" and not shutil.which("bwrap"):
-        pytest.skip("bubblewrap is not installed")
-    async with agent_of(name, request.param, tmp_path) as real:
-        yield real
-        await real.audited()
-
-
 @contextlib.asynccontextmanager
 async def at_terminal(real: Real) -> AsyncIterator[Page]:
     """Hand the agent over to a person, who leaves the program at the end."""
@@ -137,7 +127,6 @@ async def at_terminal(real: Real) -> AsyncIterator[Page]:
         assert "exit code 0" in await page.ended()
 
 
-@pytest.mark.parametrize("name", ["claude", "codex", "opencode", "pi"], indirect=True)
 async def test_what_was_said_in_the_terminal_is_known_to_the_agent_afterwards(real: Real, tmp_path: Path) -> None:
     # A hostile repository runs nothing there, either.
     hostile.repository(real.workspace, tmp_path / "outside")
