@@ -98,6 +98,8 @@ RUNTIME = Runtime(
     providers=("anthropic", "openai"),
     answer=_answer,
     check=lambda workspace, sandboxed: opencode_plugin_check.refuse(workspace, alone=sandboxed),
+    # It would go on in the mode that a person chose last in a terminal, such as one that only plans (1.18).
+    session_mode="build",
     terminal=True,
     login=("auth", "login"),
     login_file=".local/share/opencode/auth.json",

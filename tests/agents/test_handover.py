@@ -147,7 +147,7 @@ async def test_what_was_said_in_the_terminal_is_known_to_the_agent_afterwards(re
 
 
 @pytest.mark.parametrize("name", ["opencode"], indirect=True)
-async def test_what_is_allowed_always_in_the_terminal_is_asked_about_again_afterwards(real: Real) -> None:
+async def test_what_is_allowed_or_chosen_in_the_terminal_ends_with_it(real: Real) -> None:
     async with real.running() as link:
         await real.turn(link, "Good morning.")
         async with at_terminal(real) as page:
@@ -156,10 +156,19 @@ async def test_what_is_allowed_always_in_the_terminal_is_asked_about_again_after
             await page.type("\x1b[C")
             await page.enter_until("untilOpenCodeisrestarted")
             await page.enter_until("bashreturned:itismade")
+            # Its mode that only plans, in which nothing can be written, ends with the program as well.
+            await page.type("\t")
+            await page.write("Remember pear.")
+            await page.shows("Plan·")
+            await page.shows("Yousaid:Rememberpear.")
         (real.workspace / "made").unlink()
         message = await real.send(link, ASKING["opencode"])
         await allow(link, await until(link, PermissionAsked))
         assert (await real.ended(link, message)).stop_reason == "end_turn"
+        message = await real.send(link, f'[[tool: write {{"filePath": "{real.workspace}/new", "content": "x"}}]]')
+        await allow(link, await until(link, PermissionAsked, lambda asked: "new" in asked.detail))
+        assert (await real.ended(link, message)).stop_reason == "end_turn"
+        assert (real.workspace / "new").exists()
 
 
 @pytest.mark.parametrize("name", ["opencode"], indirect=True)

@@ -332,7 +332,7 @@ async def test_talks_asks_before_it_acts_and_does_what_was_allowed(real: Real) -
 
 
 @pytest.mark.parametrize("box", ["none", "bubblewrap"])
-@pytest.mark.parametrize("name", ["claude", "codex"])
+@pytest.mark.parametrize("name", ["claude", "codex", "pi"], indirect=True)
 async def test_goes_on_in_a_conversation_that_was_begun_elsewhere(name: str, box: str, tmp_path: Path) -> None:
     async with agent_of(name, "none", tmp_path / "one") as first:
         async with first.running() as link:
@@ -340,6 +340,12 @@ async def test_goes_on_in_a_conversation_that_was_begun_elsewhere(name: str, box
             await link.shutdown()
         (started,) = first.agent.events(RuntimeStarted)
         shutil.copytree(first.home, tmp_path / "person", symlinks=True)
+        if name == "pi":
+            # A person's are in a folder for each place where they were held.
+            kept_in = tmp_path / "person/.pi/agent/sessions"
+            kept_in.rename(tmp_path / "place")
+            kept_in.mkdir()
+            (tmp_path / "place").rename(kept_in / "--place--")
     listed, whole = kept_sessions.listed(name, tmp_path / "person", {})
     assert whole
     assert [(each.id, each.folder, each.words) for each in listed] == [
@@ -490,7 +496,7 @@ async def test_a_question_on_the_side_is_answered_by_a_copy_that_can_only_read(r
         answer = await until(link, AsideEnded, lambda event: event.id == "q1")
         assert (answer.outcome, answer.detail) == ("answered", None)
         assert "You said: What was it?" in answer.text
-        assert answer.forked is (real.name in {"claude", "codex"})
+        assert answer.forked is (real.name != "pi")
 
         await link.ask_aside("q2", f"{ASKING[real.name]} [[say: It was tried.]]")
         tried = await until(link, AsideEnded, lambda event: event.id == "q2")
