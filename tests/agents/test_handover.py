@@ -19,7 +19,7 @@ from tests.agents.test_real_agents import ASKING, LIMIT_S, PROGRAMS, Real, allow
 
 pytestmark = [
     pytest.mark.agents,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not PROGRAMS.is_dir(), reason="the agents are not installed: make test-agents installs them"),
 ]
 
