@@ -29,7 +29,8 @@ def modules() -> tuple[tuple[Path, ast.Module], ...]:
 
 
 def _parsed(folders: Collection[str]) -> tuple[tuple[Path, ast.Module], ...]:
-    paths = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    found = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    paths = sorted(path for path in found if "node_modules" not in path.parts)
     gc.disable()  # to look for garbage among a million nodes that stay takes longer than to parse them
     try:
         return tuple((path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))) for path in paths)

@@ -8,12 +8,13 @@ import os
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
 
+from fleet.errors import FleetError
 from fleet.host.acp.acp_client import AcpClient, PromptEnd, RuntimeTrouble
 from fleet.host.acp.session_setup import AsideSession, Established, establish, establish_aside
 from fleet.host.acp.stdio_transport import StdioTransport
 from fleet.host.acp.stray_output import NoiseTally
 from fleet.host.journal_fanout import JournalFanout
-from fleet.host.runtime_process import RuntimeProcess, hint_for, missing_program
+from fleet.host.runtime_process import RuntimeProcess, hint_for, make_ready, missing_program
 from fleet.journal.events import Notice, RuntimeDied, RuntimeFailed, RuntimeStarted
 from fleet.supervision import process_sweep
 from fleet.supervision.process_sweep import Unsweepable
@@ -83,7 +84,10 @@ class RuntimeLife:
             goes_on: whether an earlier life in this agent host had that session.
         """
         try:
+            await asyncio.to_thread(make_ready, self._spec)
             self._process = await RuntimeProcess.start(self._spec)
+        except FleetError as error:
+            return RuntimeFailed(reason=str(error))
         except (OSError, ValueError) as error:
             reason = missing_program(self._spec.command, error) if isinstance(error, OSError) else f"{error}."
             return RuntimeFailed(reason=reason)

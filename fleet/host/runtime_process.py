@@ -21,6 +21,7 @@ from core.redaction import SecretMasker
 from fleet.control.host_spec import AgentSpec
 from fleet.host.acp.update_parser import clean
 from fleet.host.stderr_log import StderrLog
+from fleet.runtimes import RUNTIMES, preparation
 from fleet.supervision import container_cleanup, process_sweep
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -45,6 +46,27 @@ class Exit:
         with contextlib.suppress(ValueError):
             return f"was ended by {signal.Signals(-self.code).name}"
         return f"was ended by signal {-self.code}"
+
+
+def check_workspace(spec: AgentSpec) -> None:
+    """Look whether a program of the agent's runtime may be started in its workspace, as it is now.
+
+    Raises:
+        FleetError: it must not; the message says why and what to do.
+    """
+    if (runtime := RUNTIMES.get(spec.runtime)) is not None and runtime.check is not None:
+        runtime.check(Path(spec.workspace), spec.sandboxed)
+
+
+def make_ready(spec: AgentSpec) -> None:
+    """Do the same, and renew the agent's home for the start. Nothing of the agent may run.
+
+    Raises:
+        FleetError: it must not be started; the message says why and what to do.
+    """
+    if (runtime := RUNTIMES.get(spec.runtime)) is not None:
+        home = Path(spec.folder) / "home"
+        preparation.before_start(runtime, home, Path(spec.workspace), sandboxed=spec.sandboxed)
 
 
 def adopt_orphans() -> None:

@@ -119,6 +119,11 @@ class Runtime:
     """Where in its home the login ends up."""
     terminal: bool = False
     """Whether its own terminal program can go on with an agent's session, and then hand it back."""
+    terminal_program: str | None = None
+    """The path of that program, when it is another one."""
+    check: Callable[[Path, bool], None] | None = None
+    """Called with a workspace, and whether the runtime sees only that, before each start there. Raises FleetError
+    when it must not start."""
     folders: tuple[str, ...] = ()
     """Folders in its home that it wants to find there."""
     fresh: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
 """Conversations that runtimes keep in a person's home, as they are begun in a terminal.
 
-Claude Code keeps them in ``projects/FOLDER/ID.jsonl`` of its folder, and Codex in ``sessions/YYYY/MM/DD/rollout-TIME-ID
-.jsonl`` of its own: one JSON object in a line. Programs that a person ran may have written there, so everything is
-bounded, no link is followed, and what cannot be read is left out.
+Claude Code keeps them in ``projects/FOLDER/ID.jsonl`` of its folder, Codex in ``sessions/YYYY/MM/DD/rollout-TIME-ID
+.jsonl`` of its own, and pi in ``sessions/FOLDER/TIME_ID.jsonl``: one JSON object in a line. opencode has a database,
+which is not read. Programs that a person ran may have written there, so everything is bounded, no link is followed, and
+what cannot be read is left out.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from fleet.runtimes import agent_home
 _PLACES: Final[Mapping[str, tuple[str, str, str, int]]] = {
     "claude": (".claude", "CLAUDE_CONFIG_DIR", "projects", 1),
     "codex": (".codex", "CODEX_HOME", "sessions", 3),
+    "pi": (".pi/agent", "PI_CODING_AGENT_DIR", "sessions", 1),
 }
 KNOWN: Final = tuple(_PLACES)
 ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_FILE: Final = re.compile(rf"(?:rollout-[0-9T:-]{{10,40}}-)?({ID.pattern})\.jsonl")
+_FILE: Final = re.compile(rf"(?:rollout-[0-9T:-]{{10,40}}-|[0-9TZ-]{{10,40}}_)?({ID.pattern})\.jsonl")
 #: How many entries of folders, and how many conversations, are looked at.
 _MOST_ENTRIES: Final = 20_000
 MOST: Final = 200
@@ -115,20 +117,39 @@ def take_over(runtime: str, session: KeptSession, *, home: Path, cwd: Path) -> N
     if runtime == "claude":
         # It finds a conversation by where it was held (Claude Code 2.1: every other character is a dash).
         parts = (re.sub(r"[^A-Za-z0-9]", "-", str(cwd.resolve())),)
+    elif runtime == "pi":
+        # Muster has it keep all conversations in one folder (`fleet/preload/pi.sh`).
+        parts = ()
     name = PurePosixPath(folder, kept_in, *parts, session.file.name)
     if agent_home.modified(home, name) is not None:
         return
     content = _content(session.file, LARGEST)
     if content is None:
         raise UnknownSession(f"The conversation {session.id} cannot be read: {session.file}. Look at the file.")
-    agent_home.place(home, name, content)
+    agent_home.place(home, name, _moved(content, cwd) if runtime == "pi" else content)
+
+
+def _moved(content: bytes, cwd: Path) -> bytes:
+    """Return a conversation of pi's as one that is held in another folder.
+
+    It goes on in the folder that the first line names, and not where it is started (pi 0.87).
+    """
+    first, end, rest = content.partition(b"\n")
+    try:
+        header = json.loads(first)
+    except (ValueError, RecursionError):
+        return content
+    if not isinstance(header, dict):
+        return content
+    return json.dumps({**header, "cwd": str(cwd)}).encode() + end + rest
 
 
 def _files(runtime: str, home: Path, environ: Mapping[str, str]) -> tuple[list[KeptSession], bool]:
     """Return the files of conversations, and whether all folders were looked through."""
     if runtime not in _PLACES:
         raise UnknownSession(
-            f"Muster does not know where {runtime} keeps conversations; it does of {' and '.join(KNOWN)}."
+            f"Muster does not know where {runtime} keeps conversations; it does of {', '.join(KNOWN[:-1])} and "
+            f"{KNOWN[-1]}."
         )
     folder, variable, kept_in, deep = _PLACES[runtime]
     named = environ.get(variable)
@@ -174,7 +195,7 @@ def _read(runtime: str, session: KeptSession) -> KeptSession:
 
 
 def _cwd(runtime: str, entry: Mapping[str, Any]) -> object:
-    return entry.get("cwd") if runtime == "claude" else _mapping(entry.get("payload")).get("cwd")
+    return _mapping(entry.get("payload")).get("cwd") if runtime == "codex" else entry.get("cwd")
 
 
 def _words(runtime: str, entry: Mapping[str, Any]) -> str:
@@ -183,6 +204,10 @@ def _words(runtime: str, entry: Mapping[str, Any]) -> str:
         payload = _mapping(entry.get("payload"))
         is_message = payload.get("type") == "message" and payload.get("role") == "user"
         return _plain(payload.get("content"), "input_text") if is_message else ""
+    if runtime == "pi":
+        message = _mapping(entry.get("message"))
+        is_message = entry.get("type") == "message" and message.get("role") == "user"
+        return _plain(message.get("content"), "text") if is_message else ""
     if entry.get("type") != "user" or entry.get("isMeta") is True or entry.get("isSidechain") is True:
         return ""
     return _plain(_mapping(entry.get("message")).get("content"), "text")

@@ -35,7 +35,6 @@ _OUTPUT = 32_000
 
 
 def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
-    opencode_plugin_check.refuse(asked.workspace, alone=asked.sandboxed)
     config: dict[str, Any] = {
         "autoupdate": False,
         "share": "disabled",
@@ -85,7 +84,7 @@ def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
         limit = {"context": asked.context, "output": min(_OUTPUT, asked.context // 2)}
         config.setdefault("provider", {}).setdefault(prefix, {})["models"] = {name: {"limit": limit}}
     environment["OPENCODE_CONFIG_CONTENT"] = json.dumps(config)
-    return RuntimeNeeds(environment=environment)
+    return RuntimeNeeds(environment=environment, terminal=("--session", "{session}"))
 
 
 _CONFIGURATION = (".config/opencode/", ".opencode/")
@@ -98,6 +97,10 @@ RUNTIME = Runtime(
     install="npm install -g opencode-ai",
     providers=("anthropic", "openai"),
     answer=_answer,
+    check=lambda workspace, sandboxed: opencode_plugin_check.refuse(workspace, alone=sandboxed),
+    # It would go on in the mode that a person chose last in a terminal, such as one that only plans (1.18).
+    session_mode="build",
+    terminal=True,
     login=("auth", "login"),
     login_file=".local/share/opencode/auth.json",
     keeps_cut=True,

@@ -11,6 +11,7 @@ _HOME = ".pi/agent"
 #: Its settings (a prefix for every command is one), models and logins can name programs that it then runs; and what a
 #: folder is trusted with is nothing that an agent decides.
 _SETTINGS = tuple(f"{_HOME}/{name}.json" for name in ("settings", "models", "models-store", "trust"))
+_PI = str(PRELOADED / "pi.sh")
 _LOGINS = f"{_HOME}/auth.json"
 _EMPTY = b"{}\n"
 #: Without a list of providers it shows an error at its start (0.87).
@@ -21,7 +22,7 @@ def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
     environment = {
         asked.key_variable: asked.key,
         "PI_CODING_AGENT_DIR": str(asked.home / _HOME),
-        "PI_ACP_PI_COMMAND": str(PRELOADED / "pi.sh"),
+        "PI_ACP_PI_COMMAND": _PI,
         "MUSTER_PI_PROVIDER": asked.provider,
         "MUSTER_PI_MODEL": asked.model,
         "MUSTER_PI_BASE_URL": asked.base_url,
@@ -31,7 +32,12 @@ def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
         "PI_TELEMETRY": "0",
     }
     # A login can be the output of a command; beside a key there is no use for one.
-    return RuntimeNeeds(environment=environment, readonly=(PRELOADED,), locked={_LOGINS: _EMPTY} if asked.key else {})
+    return RuntimeNeeds(
+        environment=environment,
+        terminal=("--session", "{session}"),
+        readonly=(PRELOADED,),
+        locked={_LOGINS: _EMPTY} if asked.key else {},
+    )
 
 
 RUNTIME = Runtime(
@@ -47,6 +53,8 @@ RUNTIME = Runtime(
     answer=_answer,
     tools=False,
     unruled_tools="It has no MCP servers.",
+    terminal=True,
+    terminal_program=_PI,
     login_program="pi",
     login=("--no-session",),
     login_steps="In pi, write /login and choose a provider. Then write /quit.",

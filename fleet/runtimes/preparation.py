@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -100,8 +101,8 @@ def prepare(
         password=password(),
     )
     answer = runtime.answer(asked)
-    try:
-        furnish(runtime, home)
+    before_start(runtime, home, workspace, sandboxed=sandboxed)
+    with _usable(home):
         if runtime.login_file and without_login:
             agent_home.remove(home, PurePosixPath(runtime.login_file))
         for name, content in answer.locked.items():
@@ -111,12 +112,6 @@ def prepare(
             agent_home.note(home, PurePosixPath(name), keys)
         if runtime.login_file and login is not None and asked.key is None and not without_login:
             take_login(home, login, PurePosixPath(runtime.login_file))
-    except OSError as error:
-        raise FleetError(
-            f"The agent's home {home} cannot be made ready: {error.strerror or error}. The agent may have closed it, "
-            "or the disk is full; look at it.",
-            code="home.unusable",
-        ) from None
     folders = [part.folder for part in (program, *needed.values()) if part.folder is not None]
     ours = answer.variables
     environment = {
@@ -139,9 +134,35 @@ def prepare(
         session_mode=runtime.session_mode,
         hints=runtime.hints,
         readonly=tuple(dict.fromkeys(readonly)),
-        terminal=(*program.command, *answer.terminal) if answer.terminal else (),
+        terminal=(*_terminal_program(runtime, program), *answer.terminal) if answer.terminal else (),
         locked=tuple(home / name for name in (*runtime.locked, *answer.locked)),
     )
+
+
+def before_start(runtime: Runtime, home: Path, workspace: Path, *, sandboxed: bool) -> None:
+    """Look at a workspace and renew a home, before a program of the runtime is started with them.
+
+    The agent host does it again before each start of its own: the agent may have written in both since.
+
+    Raises:
+        FleetError: the runtime must not start there; the message says why and what to do.
+    """
+    if runtime.check is not None:
+        runtime.check(workspace, sandboxed)
+    with _usable(home):
+        furnish(runtime, home)
+
+
+@contextlib.contextmanager
+def _usable(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FleetError(
+            f"The agent's home {home} cannot be made ready: {error.strerror or error}. The agent may have closed it, "
+            "or the disk is full; look at it.",
+            code="home.unusable",
+        ) from None
 
 
 def furnish(runtime: Runtime, home: Path) -> None:
@@ -183,6 +204,10 @@ def _named(runtime: Runtime, name: str, which: Which) -> program_lookup.Program:
             "profile with `image: host`, or another runtime."
         )
     return program_lookup.Program((name,), (), None)
+
+
+def _terminal_program(runtime: Runtime, program: program_lookup.Program) -> tuple[str, ...]:
+    return program.command if runtime.terminal_program is None else (runtime.terminal_program,)
 
 
 def _line(runtime: Runtime, command: Sequence[str] | None, model: str | None) -> tuple[str, ...]:

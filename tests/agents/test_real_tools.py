@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet import runtimes, tools
+from fleet import tools
 from fleet.control.agent_host_client import AgentLink
 from fleet.journal.events import PermissionAsked, RuntimeStarted, ToolAsked
 from fleet.tools import Tool
@@ -69,11 +69,8 @@ async def answer(link: AgentLink) -> ToolAsked:
     return call
 
 
-@pytest.mark.parametrize("name", ["claude", "codex", "opencode"])
+@pytest.mark.parametrize("name", ["claude", "codex", "opencode"], indirect=True)
 async def test_a_real_agent_calls_a_tool_of_musters_in_its_sandbox(name: str, tmp_path: Path) -> None:
-    if not (PROGRAMS / runtimes.RUNTIMES[name].program).exists():
-        by_hand = "tried by hand: " if name == "opencode" else ""
-        pytest.skip(f"{by_hand}{name} is not installed")
     async with agent_of(name, "bubblewrap", tmp_path) as real:
         await prepare(real, tmp_path / "t")
         async with real.running() as link:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @command("sessions", permission=ADMIN, help_section="fleet", audited=False, effects=False, doors=AT_HOME)
 async def sessions(ctx: Context[AgentServices], runtime: RuntimeName) -> Reply:
-    """List the conversations that Claude Code or Codex keeps in your home, so that an agent can go on in one.
+    """List the conversations that Claude Code, Codex or pi keeps in your home, so that an agent can go on in one.
 
     Conversations from a terminal are private, so they are shown on the machine of Muster only.
 
     Args:
-        runtime: claude or codex.
+        runtime: claude, codex or pi.
     """
     from bot.agents.sessions.service import list_sessions
 

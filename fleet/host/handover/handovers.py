@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Final
 
 from core.async_waits import first_of
-from fleet.errors import AgentRefused
+from fleet.errors import AgentRefused, FleetError
 from fleet.host.handover.orders import HandoverOrder, terminal_command
 from fleet.host.handover.terminal_program import TerminalProgram
 from fleet.host.journal_fanout import JournalFanout
-from fleet.host.runtime_process import missing_program, reap_orphans
+from fleet.host.runtime_process import check_workspace, make_ready, missing_program, reap_orphans
 from fleet.host.turn_queue import TurnQueue
 from fleet.journal.events import HandedBack, HandedOver, Notice
 from fleet.supervision.process_sweep import Unsweepable
@@ -60,6 +60,10 @@ class Handovers:
                 it; ``no_terminal``, ``no_session``, ``terminal_failed``: the program cannot be started; ``starting``,
                 ``stopping``: the agent is not ready.
         """
+        try:
+            await asyncio.to_thread(check_workspace, self._chronicle.spec)
+        except FleetError as error:
+            raise AgentRefused(str(error), refusal="terminal_failed") from None
         if self._order is not None:
             raise AgentRefused(f"{self._order.by} has it in a terminal already.", refusal="handed_over")
         self._command()
@@ -117,9 +121,13 @@ class Handovers:
         assert order is not None
         try:
             command = self._command()
+            await asyncio.to_thread(make_ready, chronicle.spec)
             program = await TerminalProgram.start(chronicle.spec, command, order.variables, order.size)
         except AgentRefused as refusal:
             self._give_up(refusal)
+            return
+        except FleetError as error:
+            self._give_up(AgentRefused(str(error), refusal="terminal_failed"))
             return
         except (OSError, ValueError) as error:
             why = missing_program(chronicle.spec.terminal, error) if isinstance(error, OSError) else f"{error}."

@@ -39,6 +39,7 @@ class Agent:
     def make(cls, home: Path, scenario: str = "good", **changes: Any) -> Agent:
         folder, workspace = home / "agent", home / "workspace"
         folder.mkdir(mode=0o700, parents=True)
+        (folder / "home").mkdir(mode=0o700)
         workspace.mkdir()
         spec = AgentSpec(
             agent="coder0",

@@ -49,6 +49,18 @@ def codex(home: Path, words: str) -> tuple[str, Path]:
     return id_, write(path, meta, *messages)
 
 
+def pi(home: Path, words: str) -> tuple[str, Path]:
+    """A conversation as pi keeps it. Returns its id and its file."""
+    id_ = str(uuid.uuid4())
+    path = home / ".pi/agent/sessions/--home-ana-web--" / f"2026-11-25T12-00-00-123Z_{id_}.jsonl"
+    header = {"type": "session", "version": 3, "id": id_, "cwd": "/home/ana/web"}
+    messages = (
+        {"type": "message", "message": {"role": role, "content": [{"type": "text", "text": text}]}}
+        for role, text in (("system", "be kind"), ("user", words), ("user", "later"))
+    )
+    return id_, write(path, header, *messages)
+
+
 def test_the_newest_are_listed_first_with_what_they_began_with(tmp_path: Path) -> None:
     old, _ = claude(tmp_path, "the old one", at=1.0)
     new, _ = claude(tmp_path, [{"type": "image"}, {"type": "text", "text": "the new one"}], at=2.0)
@@ -61,10 +73,13 @@ def test_the_newest_are_listed_first_with_what_they_began_with(tmp_path: Path) -
     third, _ = codex(tmp_path, "in codex")
     found, _ = kept_sessions.listed("codex", tmp_path, {})
     assert [(each.id, each.folder, each.words) for each in found] == [(third, "/home/ana/web", "in codex")]
+    fourth, _ = pi(tmp_path, "in pi")
+    found, _ = kept_sessions.listed("pi", tmp_path, {})
+    assert [(each.id, each.folder, each.words) for each in found] == [(fourth, "/home/ana/web", "in pi")]
     elsewhere = {"CODEX_HOME": str(tmp_path / "none")}
     assert kept_sessions.listed("codex", tmp_path, elsewhere) == ([], True)
-    with pytest.raises(UnknownSession, match="where pi keeps conversations"):
-        kept_sessions.listed("pi", tmp_path, {})
+    with pytest.raises(UnknownSession, match="where opencode keeps conversations"):
+        kept_sessions.listed("opencode", tmp_path, {})
 
 
 def test_what_is_no_conversation_is_left_out_and_hurts_nobody(tmp_path: Path) -> None:
@@ -124,6 +139,12 @@ def test_a_conversation_is_copied_to_where_its_runtime_looks_and_never_over_what
     other, file = codex(person, "hello")
     kept_sessions.take_over("codex", kept_sessions.find("codex", other, person, {}), home=home, cwd=cwd)
     assert (home / file.relative_to(person)).read_bytes() == file.read_bytes()
+    third, file = pi(person, "hello")
+    kept_sessions.take_over("pi", kept_sessions.find("pi", third, person, {}), home=home, cwd=cwd)
+    header, *rest = (home / ".pi/agent/sessions" / file.name).read_text().splitlines()
+    before, *as_before = file.read_text().splitlines()
+    assert json.loads(header) == {**json.loads(before), "cwd": str(cwd)}
+    assert rest == as_before
     with pytest.raises(UnknownSession, match="`muster sessions claude` lists"):
         kept_sessions.find("claude", other, person, {})
 

@@ -53,9 +53,9 @@ async def test_a_shell_lists_conversations_and_a_chat_room_does_not(
     status, said = await muster("sessions", "claude", "--json")
     assert [each["id"] for each in json.loads(said)["sessions"]] == [id_]
     assert KEY not in said
-    status, said = await muster("sessions", "pi")
+    status, said = await muster("sessions", "opencode")
     assert status != 0
-    assert "does not know where pi keeps conversations" in said
+    assert "does not know where opencode keeps conversations" in said
 
 
 async def test_only_an_admin_in_a_shell_lets_an_agent_go_on_in_one(home: House, tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ def built_in(folder: Path, provider: Provider, box: str) -> Agent:
     """Return the built-in agent, which asks this provider, as `fleet.launch.host_spec_builder` makes it ready."""
     agent = Agent.make(folder)
     home, workspace = agent.folder / "home", Path(agent.spec.workspace)
-    home.mkdir()
     prepared = runtimes.prepare(
         runtimes.RUNTIMES["sim"],
         home=home,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -15,9 +16,9 @@ import pytest
 from fleet.control.agent_host_client import AgentLink
 from fleet.control.terminal_frames import TerminalSize
 from fleet.errors import AgentRefused, AgentUnreachable
-from fleet.journal.events import HandedBack, HandedOver, RuntimeStarted, TurnEnded, TurnStarted
+from fleet.journal.events import HandedBack, HandedOver, RuntimeFailed, RuntimeStarted, TurnEnded, TurnStarted
 from fleet.sim.provider.server import Provider, running
-from fleet.supervision import process_sweep
+from fleet.supervision import host_lifecycle, process_sweep
 from tests import waiting
 from tests.fleet.host.handover.terminals import at_terminal, built_in, said
 from tests.fleet.host.scripted_agent import Agent, gone, status_when, until
@@ -251,3 +252,34 @@ async def test_a_program_that_reads_nothing_does_not_hide_that_its_person_is_gon
         back = await until(link, HandedBack)
         assert back.reason == "The terminal was closed."
         await said(link, plain, "m1", "Hello.")
+
+
+async def test_what_the_agent_left_for_a_start_of_opencode_is_found_before_each(plain: Agent) -> None:
+    """The built-in agent stands for opencode, whose home and workspace the agent host looks at."""
+    plain.launch(runtime="opencode")
+    plugin = Path(plain.spec.workspace) / ".opencode" / "plugins" / "evil.js"
+    program = plain.folder / "home" / ".cache" / "opencode" / "bin" / "rg"
+    async with ready(plain) as link:
+        await said(link, plain, "m0", "Good morning.")
+        plugin.parent.mkdir(parents=True)
+        plugin.touch()
+        with pytest.raises(AgentRefused, match=re.escape(f"look at {plugin}")) as refusal:
+            async with at_terminal(plain):
+                pass
+        assert refusal.value.refusal == "terminal_failed"
+        await said(link, plain, "m1", "Still here?")
+        plugin.unlink()
+        program.parent.mkdir(parents=True)
+        program.touch()
+        async with at_terminal(plain) as screen:
+            await screen.expect("/quit leaves")
+            assert not program.exists()
+            plugin.touch()
+            await screen.type("/quit\r")
+            await screen.ended()
+        failed = await until(link, RuntimeFailed)
+        assert f"look at {plugin}" in failed.reason
+    # As a machine does that starts it after a boot: the orchestrator did not look.
+    await host_lifecycle.spawn(plain.launch())
+    await gone(plain)
+    assert len(plain.events(RuntimeFailed)) == 2
