@@ -93,12 +93,12 @@ async def verify_pull_request(
     """
     address = ForgeAddress.parse(block.address)
     token = block.token.resolve(environ)
-    client = open_client(block.kind, address, token)
+    client = open_client(block.kind, address, token, ca_file=block.authority)
     try:
         pull = await client.read_pull_request(reference)
     finally:
         await client.close()
-    remote = ForgeRemote(url=address.clone_url(reference.repository), token=token)
+    remote = ForgeRemote(url=address.clone_url(reference.repository), token=token, ca_file=block.authority)
     with tempfile.TemporaryDirectory(prefix="muster-verify-") as folder:
         read = await asyncio.to_thread(_read, Path(folder), reference, pull, remote)
         audit = None if read_audit is None else await read_audit(named_digests(read.notes))

@@ -13,13 +13,14 @@ forge:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from bot.config.surfaces.web import parse_listen
-from bot.config.types import Block, Duration, Url
+from bot.config.types import Block, Duration, Folder, Url
 from core.network.loopback import is_loopback
 from core.secret_references import Reference
 from fleet.sandbox.profiles import NAME as PROFILE_NAME
@@ -103,6 +104,13 @@ class ForgeBlock(Block):
         default=None,
         description="The address of the forge, such as https://git.example.org. Default for GitHub: its own.",
     )
+    ca_file: Folder | None = Field(
+        default=None,
+        description=(
+            "The certificates of the forge's own authority, a file in PEM. Then no others count. Default: those of the "
+            "system."
+        ),
+    )
     token: Reference = Field(
         description="The token of the account that Muster acts by: env:NAME, file:PATH or keyring:NAME."
     )
@@ -160,6 +168,11 @@ class ForgeBlock(Block):
     def address(self) -> str:
         """The base of the forge's addresses."""
         return self.url or _GITHUB
+
+    @property
+    def authority(self) -> Path | None:
+        """The certificates of the forge's own authority."""
+        return None if self.ca_file is None else Path(self.ca_file)
 
     @property
     def listens(self) -> bool:

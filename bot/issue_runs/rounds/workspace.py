@@ -51,8 +51,9 @@ class RunGround:
     def remote(self, owner: str | None = None) -> ForgeRemote:
         """Return the repository at the forge, or the fork of it that `owner` has."""
         name = self.name if owner is None else RepositoryName(owner, self.name.name)
-        address = ForgeAddress.parse(self.link.settings.address)
-        return ForgeRemote(url=address.clone_url(name), token=self.link.token)
+        settings = self.link.settings
+        address = ForgeAddress.parse(settings.address)
+        return ForgeRemote(url=address.clone_url(name), token=self.link.token, ca_file=settings.authority)
 
     def update(self, branch: str) -> Repository:
         """Bring the mirror up to date.
