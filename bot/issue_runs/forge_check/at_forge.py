@@ -14,7 +14,7 @@ from core.errors import MusterError
 from forge.model.errors import ForgeError, MembershipUnknown
 from forge.model.references import IssueReference, RepositoryName
 from forge.model.values import ForgeUser
-from forge.publishing import ci_secrets
+from forge.publishing import ci_secrets, forks
 from forge.publishing.branch_names import PREFIX
 from forge.targeting import SANDBOX_LABEL, TARGET_LABEL, PickUp, decide, members_to_ask
 from forge.webhooks.listener import PATH
@@ -37,7 +37,7 @@ class ForgeChecks:
         try:
             facts = await link.whoami()
         except ForgeError as error:
-            todo = "Check `forge: url` and `forge: token` in muster.yaml."
+            todo = "Check `forge: url`, `forge: token` and `forge: ca_file` in muster.yaml."
             yield ForgeFinding(tried=f"token at {address}", state="missing", found=str(error), todo=todo)
             return
         us = facts.account
@@ -105,18 +105,14 @@ class ForgeChecks:
 
     async def _fork(self, name: RepositoryName) -> ForgeFinding:
         tried = f"{name}: fork"
-        todo = f"Fork {name} as the account at the forge."
         try:
-            owner = (await self.link.whoami()).account.login
-            fork = await self.link.client.repository(RepositoryName(owner, name.name))
+            fork = await forks.find(self.link.client, name, (await self.link.whoami()).account.login)
         except ForgeError as error:
-            return ForgeFinding(tried=tried, state="missing", found=str(error), todo=todo)
-        if fork.is_fork_of is None or not fork.is_fork_of.is_same(name):
-            return ForgeFinding(tried=tried, state="missing", found=f"{fork.name} is no fork of it", todo=todo)
-        if not fork.may_push:
-            todo = "Give the token write access to it."
-            return ForgeFinding(tried=tried, state="missing", found=f"no push to {fork.name}", todo=todo)
-        return ForgeFinding(tried=tried, state="ok", found=f"the account may push to {fork.name}")
+            return ForgeFinding(tried=tried, state="missing", found=str(error), todo="Until then no run begins.")
+        if fork is None:
+            todo = "Muster makes it with the first run. Allow the account to fork the repository."
+            return ForgeFinding(tried=tried, state="note", found="there is none", todo=todo)
+        return ForgeFinding(tried=tried, state="ok", found=f"the account may push to {fork}")
 
     async def _protection(self, name: RepositoryName, default: str) -> ForgeFinding:
         tried = f"{name}: protected branches"
@@ -125,7 +121,8 @@ class ForgeChecks:
         except ForgeError as error:
             todo = "Nothing depends on it. Look at the rules at the forge yourself."
             return ForgeFinding(tried=tried, state="note", found=str(error), todo=todo)
-        if hit := [rule for rule in rules if fnmatchcase(f"{PREFIX}1", rule)]:
+        hit = [rule for rule in rules if fnmatchcase(f"{PREFIX}1", rule)]
+        if hit and not self.link.settings.pushes.fork:
             todo = f"Change the rule, so that branches that begin with {PREFIX} can be pushed."
             return ForgeFinding(tried=tried, state="missing", found=f"a rule covers Muster's: {hit[0]}", todo=todo)
         if not any(fnmatchcase(default, rule) for rule in rules):

@@ -10,7 +10,9 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs.rounds import prompts
+from bot.issue_runs.rounds.push_place import push_place
 from bot.issue_runs.rounds.round_state import RoundContext, in_git_thread, order_key, work_id
+from bot.issue_runs.rounds.workspace import PushedBranch
 from bot.issue_runs.turn_facts import read_facts
 from bot.runs import beginning
 from bot.runs.model import RunSettings
@@ -119,7 +121,11 @@ class WorkStep:
         base = run.base_branch
         if base is None:
             base = (await link.client.repository(RepositoryName.parse(run.repository))).default_branch
-        pushed = None if run.branch is None or run.pushed_sha is None else (run.branch, run.pushed_sha)
+        # A fork that cannot be made is told before the agent works.
+        place = await push_place(link, run)
+        pushed = None
+        if run.branch is not None and run.pushed_sha is not None:
+            pushed = PushedBranch(place=place, branch=run.branch, sha=run.pushed_sha)
         sandboxed = self.round.services.planner.sandbox_kind(JOINS.join(run.sandboxes)) != "none"
         sha = run.base_sha
         if row is None or not ground.clone.place.exists():

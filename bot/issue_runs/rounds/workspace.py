@@ -18,6 +18,15 @@ from forge.publishing.remote_answers import PushOutcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PushedBranch:
+    """What a run has at the forge already."""
+
+    place: RepositoryName
+    branch: str
+    sha: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunGround:
     """Where the work of one run lies on this machine and at the forge."""
 
@@ -48,15 +57,18 @@ class RunGround:
         name, _, email = author.rpartition(" <")
         return CommitIdentity(name=name, email=email.removesuffix(">"))
 
-    def remote(self, owner: str | None = None) -> ForgeRemote:
-        """Return the repository at the forge, or the fork of it that `owner` has."""
-        name = self.name if owner is None else RepositoryName(owner, self.name.name)
+    def remote(self, place: RepositoryName | None = None) -> ForgeRemote:
+        """Return the repository at the forge, or another place that its branches are pushed to."""
         settings = self.link.settings
         address = ForgeAddress.parse(settings.address)
-        return ForgeRemote(url=address.clone_url(name), token=self.link.token, ca_file=settings.authority)
+        return ForgeRemote(url=address.clone_url(place or self.name), token=self.link.token, ca_file=settings.authority)
 
-    def update(self, branch: str) -> Repository:
-        """Bring the mirror up to date.
+    def update(self, branch: str, place: RepositoryName | None = None) -> Repository:
+        """Bring a branch of the mirror up to date.
+
+        Args:
+            branch: its name.
+            place: where it is; None: in the repository.
 
         Raises:
             ForgeAway: the forge does not respond.
@@ -64,19 +76,19 @@ class RunGround:
             FleetError: the mirror cannot be used.
         """
         try:
-            return self.mirror.update(self.remote(), branch)
+            return self.mirror.update(self.remote(place), branch)
         except MirrorNotUpdated as error:
             if error.outcome is PushOutcome.AWAY:
                 raise ForgeAway(str(error)) from error
             raise
 
-    def prepare(self, branch: str, *, sandboxed: bool, pushed: tuple[str, str] | None = None) -> str | None:
+    def prepare(self, branch: str, *, sandboxed: bool, pushed: PushedBranch | None = None) -> str | None:
         """Make the clone of an agent that has not begun; return the commit on which its work begins.
 
         Args:
             branch: the base.
             sandboxed: whether the agent works in a sandbox.
-            pushed: the branch at the forge with earlier work, and its commit. The agent goes on there.
+            pushed: earlier work at the forge. The agent goes on there.
 
         Raises:
             ForgeError: the repository cannot be fetched.
@@ -84,7 +96,7 @@ class RunGround:
         """
         repository = self.update(branch)
         if pushed is not None:
-            self.update(pushed[0])
+            self.update(pushed.branch, pushed.place)
         made = self.workspaces.settle(self.agent, repository.folder, clone=None, sandboxed=sandboxed, goes_on=False)
         who = self.identity
         _git(made, "config", "user.name", who.name)
@@ -93,7 +105,7 @@ class RunGround:
         if record is None:
             return None
         if pushed is not None and _git(made, "rev-parse", "--verify", "HEAD") == record.base:
-            _git(made, "reset", "--quiet", "--hard", pushed[1])
+            _git(made, "reset", "--quiet", "--hard", pushed.sha)
         return record.base
 
 
