@@ -58,6 +58,9 @@ def _private(value: str) -> str:
     return value
 
 
+_Author = Annotated[str, Field(pattern=r"^[^<>\n\r]{1,100} <[^<>\s]{1,200}>$")]
+
+
 class WebhooksBlock(Block):
     """Events that the forge sends. They make Muster quick; what is lost is found by looking at the forge."""
 
@@ -83,11 +86,15 @@ class PushesBlock(Block):
     fork: bool = Field(
         default=False,
         description=(
-            "true: push to the fork of the token's account. Then a branch reaches no secrets of the repository's CI."
+            "true: push to the fork of the token's account, which Muster makes. Then a branch reaches no secrets of the "
+            "repository's CI."
         ),
     )
-    author: Annotated[str, Field(pattern=r"^[^<>\n\r]{1,100} <[^<>\s]{1,200}>$")] | None = Field(
+    author: _Author | None = Field(
         default=None, description="The author of agents' commits, like Ada's fleet <fleet@example.org>."
+    )
+    authors: dict[str, _Author] = Field(
+        default={}, description="The same for single roles or agents, by the name in the label."
     )
     protected_paths: tuple[str, ...] = Field(
         default=(),

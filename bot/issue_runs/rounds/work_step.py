@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -15,7 +16,7 @@ from bot.issue_runs.rounds.round_state import RoundContext, in_git_thread, order
 from bot.issue_runs.rounds.workspace import PushedBranch
 from bot.issue_runs.turn_facts import read_facts
 from bot.runs import beginning
-from bot.runs.model import RunSettings
+from bot.runs.model import RunSettings, asked_by_name
 from core.crash_points import declare
 from database.queries.agents import agents, runs, tool_calls
 from database.queries.agents.agents import AgentRow
@@ -89,6 +90,7 @@ class WorkStep:
                 run = await self._renamed(run)
                 row, resumes = None, False
             run = run if resumes else await self._ground(run, row)
+            roster = await asyncio.to_thread(services.planner.read_roster)
         except ForgeAway:
             raise
         except (ForgeError, FleetError) as error:
@@ -100,7 +102,7 @@ class WorkStep:
         else:
             prompt = prompts.first(run) if run.round == 1 else prompts.for_new_agent(run, wakes, summary)
         async with services.store.write(WORK) as tx:
-            await runs.add(tx, self._work(run, prompt, resumes=resumes))
+            await runs.add(tx, self._work(run, prompt, asked_by_name(run.role, roster.get(run.role)), resumes=resumes))
             values = {"base_branch": run.base_branch, "base_sha": run.base_sha, "active_at": services.clock()}
             await issue_runs.change(tx, run.id, only=["running"], **values)
         services.runs.wake()
@@ -132,10 +134,10 @@ class WorkStep:
             sha = await in_git_thread(partial(ground.prepare, base, sandboxed=sandboxed, pushed=pushed))
         return replace(run, base_branch=base, base_sha=sha)
 
-    def _work(self, run: IssueRun, prompt: str, *, resumes: bool) -> AgentRun:
+    def _work(self, run: IssueRun, prompt: str, named: Mapping[str, str], *, resumes: bool) -> AgentRun:
         reference = run.reference
         asked = {
-            "role": run.role,
+            **named,
             "sandbox": JOINS.join(run.sandboxes),
             "workspace": str(self.round.ground(run).mirror.place),
         }

@@ -34,11 +34,14 @@ class RunGround:
     workspaces: Workspaces
     name: RepositoryName
     agent: str
+    target: str
+    """The role or agent of the roster that the label names."""
 
     @classmethod
     def of(cls, link: ForgeLink, workspaces: Workspaces, run: IssueRun) -> RunGround:
         """Return that of a run."""
-        return cls(link=link, workspaces=workspaces, name=RepositoryName.parse(run.repository), agent=run.agent)
+        name = RepositoryName.parse(run.repository)
+        return cls(link=link, workspaces=workspaces, name=name, agent=run.agent, target=run.role)
 
     @property
     def mirror(self) -> RepositoryMirror:
@@ -51,7 +54,8 @@ class RunGround:
     @property
     def identity(self) -> CommitIdentity:
         """As whom the agent commits."""
-        author = self.link.settings.pushes.author
+        pushes = self.link.settings.pushes
+        author = pushes.authors.get(self.target, pushes.author)
         if author is None:
             return CommitIdentity(name=self.agent, email=f"{self.agent}@muster.invalid")
         name, _, email = author.rpartition(" <")
