@@ -28,7 +28,7 @@ from forge.runs.round import PublishResult
 #: What is to be done where the forge did not take a branch.
 _ADVICE: Final = {
     PushOutcome.MOVED: "Somebody else pushed to the branch {branch}, or deleted it. Nothing of theirs was changed. "
-    "Take their commits into account, or delete the branch, and try again.",
+    "Keep their commits on another branch, set {branch} back to {left}, and try again.",
     PushOutcome.DECLINED: "The forge declined the push: {words}",
     PushOutcome.UNAUTHORIZED: "The forge's account may not push to {repository}: {words}",
 }
@@ -126,7 +126,10 @@ def _publish(ground: RunGround, run: IssueRun, terms: PublishTerms) -> Published
         raise ForgeAway(f"The branch {name} could not be pushed: {result.words}")
     if result.outcome in (PushOutcome.PUSHED, PushOutcome.UNCHANGED):
         return PublishedBranch(result=PublishResult.PUSHED, branch=name, sha=result.sha, base_sha=branch.base)
-    said = _ADVICE[result.outcome].format(branch=name, words=result.words, repository=terms.place)
+    if result.outcome is PushOutcome.MOVED and run.pushed_sha is None:
+        return _refused("moved", f"Somebody made the branch {name} meanwhile. Try again, and another name is taken.")
+    left = (run.pushed_sha or "")[:12]
+    said = _ADVICE[result.outcome].format(branch=name, words=result.words, repository=terms.place, left=left)
     return _refused(result.outcome.value, said)
 
 

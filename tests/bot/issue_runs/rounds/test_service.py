@@ -100,14 +100,6 @@ async def test_a_secret_is_not_pushed_and_the_agent_can_mend_it(world: ForgeHous
         assert mended.findings is None
 
 
-async def test_nothing_committed_is_a_question(world: ForgeHouse) -> None:
-    async with world.home.open():
-        await world.queue("[[say: I would not know]]")
-        assert (await world.settled()).state == "failed"
-        await world.home.heard(await world.thread(), "The agent committed nothing")
-        assert world.pulls() == []
-
-
 async def test_as_many_runs_as_allowed_at_a_time_and_the_oldest_first(world: ForgeHouse) -> None:
     async with world.home.open():
         await world.queue("[[wait: gate]] [[say: one]]")
@@ -147,20 +139,6 @@ async def test_a_forge_that_is_away_costs_only_time(world: ForgeHouse) -> None:
         assert fault.times == 0
         ((item, _),) = world.pulls()
         assert len(item.remarks) == 1
-
-
-async def test_a_declined_push_is_told_and_tried_again_when_a_person_says_so(world: ForgeHouse) -> None:
-    git = world.forge.repository(SHOP).git
-    git.decline_pushes("Quota exceeded, says the forge")
-    async with world.home.open():
-        await world.queue(f"{PRICE} [[say: one]]")
-        assert (await world.settled()).state == "failed"
-        await world.home.heard(await world.thread(), "Quota exceeded")
-        git.decline_pushes(None)
-        await world.wake_by("", cause="retry/1", kind="retry")
-        assert (await world.settled(2)).state == "frozen"
-        assert await world.work(2) is None
-        assert len(world.pulls()) == 1
 
 
 async def test_another_process_goes_on_with_a_round_that_waits(world: ForgeHouse) -> None:
