@@ -86,8 +86,8 @@ class PushesBlock(Block):
     fork: bool = Field(
         default=False,
         description=(
-            "true: push to the fork of the token's account, which Muster makes. Then a branch reaches no secrets of the "
-            "repository's CI."
+            "true: push to the fork of the token's account, which Muster makes. A branch there reaches no secrets of "
+            "the repository's CI."
         ),
     )
     author: _Author | None = Field(

@@ -21,6 +21,8 @@ from forge.webhooks.listener import PATH
 
 #: Scopes of a classic token of GitHub that cover what Muster does.
 _GITHUB_SCOPES = ("repo", "read:org")
+#: With it, GitHub takes commits of the repository that change workflows and that the fork lacks.
+_GITHUB_FORK_SCOPE = "workflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class ForgeChecks:
                 found="the forge does not tell them; the checks below try what they are needed for",
                 todo=f"Muster needs: {needed}.",
             )
-        lacking = [each for each in _GITHUB_SCOPES if each not in scopes and not _covered(each, scopes)]
+        needed_scopes = (*_GITHUB_SCOPES, _GITHUB_FORK_SCOPE) if self.link.settings.pushes.fork else _GITHUB_SCOPES
+        lacking = [each for each in needed_scopes if each not in scopes and not _covered(each, scopes)]
         if lacking:
             return ForgeFinding(
                 tried="scopes of the token",

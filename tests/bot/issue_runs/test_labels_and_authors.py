@@ -28,7 +28,12 @@ async def test_labels_choose_agent_and_sandboxes_and_the_settings_its_author(tmp
             SHOP, "Paint", body=_WORK, author="ana", labels=("muster:painter", *sandboxes), assignees=("ana",)
         )
         coded = world.forge.add_issue(
-            SHOP, "Code", body="[[commit: a b]] [[say: done]]", author="ana", labels=("muster:coder",), assignees=("ana",)
+            SHOP,
+            "Code",
+            body="[[commit: a b]] [[say: x]]",
+            author="ana",
+            labels=("muster:coder",),
+            assignees=("ana",),
         )
         async with world.home.open() as orchestrator:
             runs = [

@@ -136,6 +136,14 @@ async def test_a_fork_is_no_condition_but_its_name_has_to_be_free(forge: ForgeSe
     assert (await check()).state == "ok"
 
 
+async def test_a_classic_token_needs_a_scope_more_for_a_fork(forge: ForgeServer, setup: Setup) -> None:
+    setup.environ["TOKEN"] = forge.add_token("muster", scopes=("repo", "read:org"))
+    assert missing(await setup.check(kind="github", webhooks=None)) == []
+    found = await setup.check(kind="github", webhooks=None, pushes="{fork: true}")
+    assert missing(found) == ["scopes of the token"]
+    assert found["scopes of the token"].todo == "Make a token with workflow, too."
+
+
 async def test_a_certificate_authority_is_named_and_one_that_is_missing_too(tmp_path: Path) -> None:
     tls, ca_file = certified(tmp_path / "authority")
     async with ForgeServer(tls=tls) as forge:
