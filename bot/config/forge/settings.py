@@ -169,6 +169,10 @@ class ForgeBlock(Block):
             )
         if len({each.casefold() for each in self.repositories}) < len(self.repositories):
             raise ValueError("found a repository twice under `repositories`.")
+        if self.pushes.fork and len({each.casefold().partition("/")[2] for each in self.repositories}) < len(
+            self.repositories
+        ):
+            raise ValueError("found two repositories of one name; with `pushes: fork` each needs a name of its own.")
         return self
 
     @property

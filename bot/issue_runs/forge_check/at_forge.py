@@ -80,6 +80,18 @@ class ForgeChecks:
             )
         return ForgeFinding(tried="scopes of the token", state="ok", found=", ".join(scopes))
 
+    async def authors(self) -> AsyncIterator[ForgeFinding]:
+        """Name authors of commits that are for nobody."""
+        try:
+            targets = (await self.source.rules()).targets
+        except MusterError:
+            return  # The check of labels says why.
+        for name in sorted(set(self.link.settings.pushes.authors) - targets):
+            todo = "Correct `forge: pushes: authors` in muster.yaml. Names are in lower case."
+            yield ForgeFinding(
+                tried=f"author of {name}", state="note", found="no role or agent has the name", todo=todo
+            )
+
     async def repository(self, name: RepositoryName) -> AsyncIterator[ForgeFinding]:
         """Check one repository."""
         link, by_fork = self.link, self.link.settings.pushes.fork

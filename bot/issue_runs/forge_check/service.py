@@ -54,6 +54,7 @@ async def check(
         found += [each async for each in checks.account()]
         if any(each.tried.startswith("token at") and each.state == "missing" for each in found):
             return found
+        found += [each async for each in checks.authors()]
         for name in link.repositories:
             found += [each async for each in checks.repository(name)]
         if issue is not None:

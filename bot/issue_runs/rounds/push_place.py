@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bot.issue_runs.forge_link import ForgeLink
 from database.queries.forge.issue_runs import IssueRun
+from forge.model.errors import ForgeMissing
 from forge.model.references import IssueReference, RepositoryName
 from forge.publishing import forks
 
@@ -19,8 +20,17 @@ async def push_place(link: ForgeLink, run: IssueRun) -> RepositoryName:
     """
     name = RepositoryName.parse(run.repository)
     account = (await link.whoami()).account.login
-    if run.pull_request is not None:
-        head = (await link.client.read_pull_request(IssueReference(name, run.pull_request))).head_repository
-        if head is not None and (head.is_same(name) or head.owner.lower() == account.lower()):
-            return head
+    head = await _head(link, run, name)
+    if head is not None and (head.is_same(name) or head.owner.lower() == account.lower()):
+        return head
     return await forks.ensure(link.client, name, account) if link.settings.pushes.fork else name
+
+
+async def _head(link: ForgeLink, run: IssueRun, name: RepositoryName) -> RepositoryName | None:
+    """Return where the branch of the pull request is; None if there is none, or it or that repository was deleted."""
+    if run.pull_request is None:
+        return None
+    try:
+        return (await link.client.read_pull_request(IssueReference(name, run.pull_request))).head_repository
+    except ForgeMissing:
+        return None

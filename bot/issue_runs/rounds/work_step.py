@@ -90,7 +90,7 @@ class WorkStep:
                 run = await self._renamed(run)
                 row, resumes = None, False
             run = run if resumes else await self._ground(run, row)
-            roster = await asyncio.to_thread(services.planner.read_roster)
+            named = {} if resumes else await asyncio.to_thread(self._named, run)
         except ForgeAway:
             raise
         except (ForgeError, FleetError) as error:
@@ -102,7 +102,7 @@ class WorkStep:
         else:
             prompt = prompts.first(run) if run.round == 1 else prompts.for_new_agent(run, wakes, summary)
         async with services.store.write(WORK) as tx:
-            await runs.add(tx, self._work(run, prompt, asked_by_name(run.role, roster.get(run.role)), resumes=resumes))
+            await runs.add(tx, self._work(run, prompt, named, resumes=resumes))
             values = {"base_branch": run.base_branch, "base_sha": run.base_sha, "active_at": services.clock()}
             await issue_runs.change(tx, run.id, only=["running"], **values)
         services.runs.wake()
@@ -133,6 +133,10 @@ class WorkStep:
         if row is None or not ground.clone.place.exists():
             sha = await in_git_thread(partial(ground.prepare, base, sandboxed=sandboxed, pushed=pushed))
         return replace(run, base_branch=base, base_sha=sha)
+
+    def _named(self, run: IssueRun) -> dict[str, str]:
+        """Return what the name in the label asks for. Blocking."""
+        return asked_by_name(run.role, self.round.services.planner.read_roster().get(run.role))
 
     def _work(self, run: IssueRun, prompt: str, named: Mapping[str, str], *, resumes: bool) -> AgentRun:
         reference = run.reference

@@ -136,6 +136,12 @@ async def test_a_fork_is_no_condition_but_its_name_has_to_be_free(forge: ForgeSe
     assert (await check()).state == "ok"
 
 
+async def test_an_author_for_nobody_is_named(setup: Setup) -> None:
+    authors = "{authors: {coder: A <a@acme.example>, codre: B <b@acme.example>}}"
+    found = await setup.check(webhooks=None, pushes=authors)
+    assert [name for name in found if name.startswith("author of")] == ["author of codre"]
+
+
 async def test_a_classic_token_needs_a_scope_more_for_a_fork(forge: ForgeServer, setup: Setup) -> None:
     setup.environ["TOKEN"] = forge.add_token("muster", scopes=("repo", "read:org"))
     assert missing(await setup.check(kind="github", webhooks=None)) == []

@@ -6,6 +6,7 @@ import pytest
 
 from bot.app.wiring import forge
 from bot.text.errors import UserError
+from forge.model.errors import ForgeError
 from tests.bot.issue_runs.forge_house import SHOP, ForgeHouse
 
 PRICE = "[[commit: shop.py def price(): return 2]]"
@@ -150,6 +151,14 @@ async def test_another_process_goes_on_with_a_round_that_waits(world: ForgeHouse
         assert (await world.settled()).state == "frozen"
         ((item, _),) = world.pulls()
         assert len(item.remarks) == 1
+
+
+async def test_a_certificate_authority_that_is_not_there_is_told_at_the_start(world: ForgeHouse) -> None:
+    file = world.home.paths.muster_yaml
+    file.write_text(f"{file.read_text()}  ca_file: /nonexistent/ca.pem\n")
+    with pytest.raises(ForgeError, match=r"/nonexistent/ca\.pem cannot be used: .*No such file"):
+        async with world.home.open():
+            pass
 
 
 async def test_without_its_extra_muster_says_how_to_install_it(
