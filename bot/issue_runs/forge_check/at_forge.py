@@ -61,7 +61,9 @@ class ForgeChecks:
     def _scopes(self, scopes: tuple[str, ...] | None) -> ForgeFinding:
         if scopes is None:
             needed = "write:issue, write:repository, read:organization and read:user"
-            if self.link.settings.kind == "github":
+            if self.link.settings.kind == "github" and self.link.settings.pushes.fork:
+                needed = f"for a fork a classic token, with {', '.join((*_GITHUB_SCOPES, _GITHUB_FORK_SCOPE))}"
+            elif self.link.settings.kind == "github":
                 needed = "contents, issues and pull requests to write, checks, statuses and members to read"
             return ForgeFinding(
                 tried="scopes of the token",

@@ -74,7 +74,7 @@ def publish(ground: RunGround, run: IssueRun, terms: PublishTerms) -> PublishedB
     except RemoteUnread as error:
         if error.result.outcome is PushOutcome.AWAY:
             raise ForgeAway(str(error)) from error
-        if error.result.outcome is PushOutcome.UNAUTHORIZED and terms.place != ground.name:
+        if error.result.outcome is PushOutcome.UNAUTHORIZED and not terms.place.is_same(ground.name):
             # GitHub tells of a new fork before git reaches it.
             raise
         return _refused("push", str(error))

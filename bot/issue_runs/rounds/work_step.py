@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.issue_runs.rounds import prompts
 from bot.issue_runs.rounds.push_place import push_place
 from bot.issue_runs.rounds.round_state import RoundContext, in_git_thread, order_key, work_id
-from bot.issue_runs.rounds.workspace import PushedBranch
+from bot.issue_runs.rounds.workspace import EarlierWork
 from bot.issue_runs.turn_facts import read_facts
 from bot.runs import beginning
 from bot.runs.model import RunSettings, asked_by_name
@@ -127,7 +127,7 @@ class WorkStep:
         place = await push_place(link, run)
         pushed = None
         if run.branch is not None and run.pushed_sha is not None:
-            pushed = PushedBranch(place=place, branch=run.branch, sha=run.pushed_sha)
+            pushed = EarlierWork(place=place, branch=run.branch, sha=run.pushed_sha)
         sandboxed = self.round.services.planner.sandbox_kind(JOINS.join(run.sandboxes)) != "none"
         sha = run.base_sha
         if row is None or not ground.clone.place.exists():

@@ -18,7 +18,7 @@ from forge.publishing.remote_answers import PushOutcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PushedBranch:
+class EarlierWork:
     """What a run has at the forge already."""
 
     place: RepositoryName
@@ -86,7 +86,7 @@ class RunGround:
                 raise ForgeAway(str(error)) from error
             raise
 
-    def prepare(self, branch: str, *, sandboxed: bool, pushed: PushedBranch | None = None) -> str | None:
+    def prepare(self, branch: str, *, sandboxed: bool, pushed: EarlierWork | None = None) -> str | None:
         """Make the clone of an agent that has not begun; return the commit on which its work begins.
 
         Args:
