@@ -92,14 +92,18 @@ async def verify_pull_request(
     """
     address = ForgeAddress.parse(block.address)
     token = block.token.resolve(environ)
-    client = open_client(block.kind, address, token)
+    client = open_client(block.kind, address, token, ca_file=block.authority)
     try:
         pull = await client.read_pull_request(reference)
     finally:
         await client.close()
-    remote = ForgeRemote(url=address.clone_url(reference.repository), token=token)
+    # Records are beside the branch, which may be in a fork.
+    remote, noted = (
+        ForgeRemote(url=address.clone_url(place), token=token, ca_file=block.authority)
+        for place in (reference.repository, pull.head_repository or reference.repository)
+    )
     with tempfile.TemporaryDirectory(prefix="muster-verify-") as folder:
-        read = await asyncio.to_thread(_read, Path(folder), reference, pull, remote)
+        read = await asyncio.to_thread(_read, Path(folder), reference, pull, remote, noted)
         audit = None if read_audit is None else await read_audit(named_digests(read.notes))
         verified = verify(read.notes, read.commits, keys, audit)
         matching = [each.commit for each in verified if each.records and not each.faults]
@@ -119,13 +123,14 @@ class _ReadPull:
     is_merged: bool
 
 
-def _read(folder: Path, reference: IssueReference, pull: PullRequest, remote: ForgeRemote) -> _ReadPull:
+def _read(
+    folder: Path, reference: IssueReference, pull: PullRequest, remote: ForgeRemote, noted: ForgeRemote
+) -> _ReadPull:
     repository = RepositoryMirror(folder=folder, name=reference.repository).update(remote, pull.base_branch)
-    refs = [f"+refs/pull/{reference.number}/head:{_HEAD}"]
-    if _git(repository, remote, "ls-remote", "--", remote.url, git_notes.REF).strip():
-        refs.append(f"+{git_notes.REF}:{git_notes.REF}")
     options = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc", "--refmap=")
-    _git(repository, remote, "fetch", *options, "--", remote.url, *refs)
+    _git(repository, remote, "fetch", *options, "--", remote.url, f"+refs/pull/{reference.number}/head:{_HEAD}")
+    if _git(repository, noted, "ls-remote", "--", noted.url, git_notes.REF).strip():
+        _git(repository, noted, "fetch", *options, "--", noted.url, f"+{git_notes.REF}:{git_notes.REF}")
     found = find(repository.folder)
     assert found is not None
     base = f"refs/heads/{pull.base_branch}"

@@ -10,6 +10,7 @@ from database.queries.agents.agent_messages import UNDERWAY, AgentMessage
 from database.queries.agents.agents import AgentRow
 from database.queries.agents.runs import AgentRun, RunEnding
 from fleet.roster.drift import ENDED
+from fleet.roster.schema import AgentEntry
 from fleet.supervision.restart_policy import RestartRecord
 
 #: Seconds that the end of a run waits for its agent host to report that the turn is over.
@@ -39,6 +40,19 @@ class RunSettings:
             of_roster=bool(source.get("of_roster")),
             thread=source.get("thread"),
         )
+
+
+def asked_by_name(name: str, entry: AgentEntry | None) -> dict[str, str]:
+    """Return what is asked for if somebody names a role or an agent of the roster, for an agent of another name.
+
+    Args:
+        name: the role, if there is no such agent.
+        entry: the agent of the roster.
+    """
+    if entry is None:
+        return {"role": name}
+    of_entry = {key: getattr(entry, key) for key in ("role", "runtime", "model", "sandbox", "workspace")}
+    return {key: str(value) for key, value in of_entry.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.runs import beginning, issue_loader, issue_view, loader, run_lookup, view
 from bot.runs import text as run_text
-from bot.runs.model import RunSettings
+from bot.runs.model import RunSettings, asked_by_name
 from bot.runs.services import RunServices
 from bot.text import markdown
 from bot.text.errors import NotPermitted, UsageError, UserError
@@ -150,11 +150,8 @@ async def _new(ctx: Context[RunServices], target: str, name: str | None, given: 
         _refuse_target(target, row, [*known, *(each.name for each in roster.agents)], known)
     base = name or wanted
     of_roster = entry is not None and base == wanted and (row is None or _is_free(row))
-    if entry is None:
-        given = {**given, "role": wanted}
-    elif not of_roster:
-        of_entry = {key: getattr(entry, key) for key in ("role", "runtime", "model", "sandbox", "workspace")}
-        given = {**{key: str(value) for key, value in of_entry.items() if value is not None}, **given}
+    if not of_roster:
+        given = {**asked_by_name(wanted, entry), **given}
     workspace = given.get("workspace")
     placed = entry is not None and workspace == entry.workspace
     await check_place(ctx, base, sandbox=given.get("sandbox"), workspace=None if placed else workspace)

@@ -27,6 +27,7 @@ class GiteaClient(SharedRoutes):
     needs = ForgeNeeds(
         members="read:organization",
         repository="read:repository",
+        fork="write:repository",
         hooks="write:repository",
         read_issues="read:issue",
         write_issues="write:issue",

@@ -27,6 +27,7 @@ class GitHubClient(SharedRoutes):
     needs = ForgeNeeds(
         members="Members: read, or the scope read:org",
         repository="Metadata: read",
+        fork="the scope repo",
         hooks="Webhooks: read",
         read_issues="Issues: read",
         write_issues="Issues: write",

@@ -253,7 +253,7 @@ class ForgeHttp:
         except aiohttp.ClientConnectorCertificateError as error:
             raise ForgeError(
                 f"The certificate of {self.address.host} cannot be verified: {_reason(error)}. Nothing was sent. "
-                "Install the forge's certificate authority on this machine, or renew the certificate."
+                "Name the forge's certificate authority in `forge: ca_file`, or renew the certificate."
             ) from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ForgeAway(self._unreached(method, request, error)) from None
@@ -273,6 +273,7 @@ class ForgeHttp:
             raise ForgeError(f"The connections to {self.address.host} are closed.")
         if self._session is None:
             self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._options.tls),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=self.limits.request_s),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ class HttpOptions:
     """Limits, and the clock, the pause and the chance that waiting depends on."""
 
     limits: HttpLimits = DEFAULT_LIMITS
+    tls: ssl.SSLContext | bool = True
+    """What certificates are checked with; True: the system's authorities."""
     on_wait: Callable[[str], None] | None = None
     """Is told in a sentence that a request waits: a failure, or a rate limit."""
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep

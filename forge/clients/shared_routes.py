@@ -28,6 +28,7 @@ class ForgeNeeds:
 
     members: str
     repository: str
+    fork: str
     hooks: str
     read_issues: str
     write_issues: str
@@ -69,6 +70,9 @@ class SharedRoutes(ABC):
             may_push=found.permissions is not None and found.permissions.push,
             is_fork_of=found.parent.full_name if found.parent is not None else None,
         )
+
+    async def fork(self, name: RepositoryName) -> None:
+        await self._http.send("POST", repository_path(name, "forks"), {}, needs=self.needs.fork)
 
     async def update_description(self, reference: IssueReference, body: str) -> None:
         await self._http.send("PATCH", issue_path(reference), {"body": body}, needs=self.needs.write_issues)

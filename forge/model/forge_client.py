@@ -40,6 +40,9 @@ class ForgeClient(Protocol):
     async def repository(self, name: RepositoryName) -> RepositoryFacts:
         """Return what the forge says of a repository."""
 
+    async def fork(self, name: RepositoryName) -> None:
+        """Make a fork of a repository for our account. GitHub says that it will, and makes it afterwards."""
+
     async def protected_branches(self, name: RepositoryName) -> tuple[str, ...]:
         """Return the rules of protected branches: names or patterns with ``*``. GitHub gives only names."""
 

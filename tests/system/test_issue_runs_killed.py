@@ -197,6 +197,22 @@ async def test_a_round_goes_on_and_does_nothing_twice(home: ForgePremises, crash
     assert deaths == [crash]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("crash", ["issues.work.before", "forge.done.before:3", "forge.done.before:4"])
+async def test_a_fork_is_made_and_proposed_once(home: ForgePremises, crash: str) -> None:
+    home.set_up("  pushes: {fork: true}\n")
+    await home.queue()
+    async with home.revived([crash]) as deaths:
+        await waiting.until(lambda: bool(deaths), limit=2 * LIMIT)
+        run = await home.frozen()
+    assert run.state == "frozen", run
+    (pull,) = (item.pull for item in home.forge.repository(SHOP).items.values() if item.pull is not None)
+    assert (pull.head_repository, pull.head_sha) == ("muster/shop", run.pushed_sha)
+    made = [each for each in home.forge.requests if (each.method, each.path) == ("POST", f"/repos/{SHOP}/forks")]
+    assert len(made) == 1
+    assert deaths == [crash]
+
+
 @pytest.mark.parametrize(
     "crash", [PICKING_UP[0], *(pytest.param(place, marks=pytest.mark.slow) for place in PICKING_UP[1:])]
 )

@@ -22,7 +22,7 @@ def make(services: ReportServices) -> None:
     """Create `services.forge` and what plays the rounds, if muster.yaml has a forge.
 
     Raises:
-        MusterError: the extra is not installed, the token cannot be resolved, or the signing key not be read.
+        MusterError: the extra is not installed, or the token, `ca_file` or the signing key cannot be read.
     """
     if services.settings.forge is None:
         return
@@ -81,7 +81,7 @@ def _link(services: ReportServices) -> ForgeLink:
     return ForgeLink(
         settings=block,
         host=address.host,
-        client=open_client(block.kind, address, token),
+        client=open_client(block.kind, address, token, ca_file=block.authority),
         token=token,
         marker_secret=key.derived("markers of posts"),
         folder=services.paths.repositories / address.host.replace(":", "-"),

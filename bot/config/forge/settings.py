@@ -13,13 +13,14 @@ forge:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from bot.config.surfaces.web import parse_listen
-from bot.config.types import Block, Duration, Url
+from bot.config.types import Block, Duration, Folder, Url
 from core.network.loopback import is_loopback
 from core.secret_references import Reference
 from fleet.sandbox.profiles import NAME as PROFILE_NAME
@@ -57,6 +58,9 @@ def _private(value: str) -> str:
     return value
 
 
+_Author = Annotated[str, Field(pattern=r"^[^<>\n\r]{1,100} <[^<>\s]{1,200}>$")]
+
+
 class WebhooksBlock(Block):
     """Events that the forge sends. They make Muster quick; what is lost is found by looking at the forge."""
 
@@ -84,11 +88,15 @@ class PushesBlock(Block):
     fork: bool = Field(
         default=False,
         description=(
-            "true: push to the fork of the token's account. Then a branch reaches no secrets of the repository's CI."
+            "true: push to the fork of the token's account, which Muster makes. A branch there reaches no secrets of "
+            "the repository's CI."
         ),
     )
-    author: Annotated[str, Field(pattern=r"^[^<>\n\r]{1,100} <[^<>\s]{1,200}>$")] | None = Field(
+    author: _Author | None = Field(
         default=None, description="The author of agents' commits, like Ada's fleet <fleet@example.org>."
+    )
+    authors: dict[str, _Author] = Field(
+        default={}, description="The same for single roles or agents, by the name in the label."
     )
     protected_paths: tuple[str, ...] = Field(
         default=(),
@@ -104,6 +112,13 @@ class ForgeBlock(Block):
     url: Annotated[Url, AfterValidator(_private)] | None = Field(
         default=None,
         description="The address of the forge, such as https://git.example.org. Default for GitHub: its own.",
+    )
+    ca_file: Folder | None = Field(
+        default=None,
+        description=(
+            "The certificates of the forge's own authority, a file in PEM. Then no others count. Default: those of the "
+            "system."
+        ),
     )
     token: Reference = Field(
         description="The token of the account that Muster acts by: env:NAME, file:PATH or keyring:NAME."
@@ -156,12 +171,21 @@ class ForgeBlock(Block):
             )
         if len({each.casefold() for each in self.repositories}) < len(self.repositories):
             raise ValueError("found a repository twice under `repositories`.")
+        if self.pushes.fork and len({each.casefold().partition("/")[2] for each in self.repositories}) < len(
+            self.repositories
+        ):
+            raise ValueError("found two repositories of one name; with `pushes: fork` each needs a name of its own.")
         return self
 
     @property
     def address(self) -> str:
         """The base of the forge's addresses."""
         return self.url or _GITHUB
+
+    @property
+    def authority(self) -> Path | None:
+        """The certificates of the forge's own authority."""
+        return None if self.ca_file is None else Path(self.ca_file)
 
     @property
     def listens(self) -> bool:

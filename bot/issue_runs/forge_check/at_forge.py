@@ -14,13 +14,15 @@ from core.errors import MusterError
 from forge.model.errors import ForgeError, MembershipUnknown
 from forge.model.references import IssueReference, RepositoryName
 from forge.model.values import ForgeUser
-from forge.publishing import ci_secrets
+from forge.publishing import ci_secrets, forks
 from forge.publishing.branch_names import PREFIX
 from forge.targeting import SANDBOX_LABEL, TARGET_LABEL, PickUp, decide, members_to_ask
 from forge.webhooks.listener import PATH
 
 #: Scopes of a classic token of GitHub that cover what Muster does.
 _GITHUB_SCOPES = ("repo", "read:org")
+#: With it, GitHub takes commits of the repository that change workflows and that the fork lacks.
+_GITHUB_FORK_SCOPE = "workflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class ForgeChecks:
         try:
             facts = await link.whoami()
         except ForgeError as error:
-            todo = "Check `forge: url` and `forge: token` in muster.yaml."
+            todo = "Check `forge: url`, `forge: token` and `forge: ca_file` in muster.yaml."
             yield ForgeCheckResult(tried=f"token at {address}", state="missing", found=str(error), todo=todo)
             return
         us = facts.account
@@ -59,7 +61,9 @@ class ForgeChecks:
     def _scopes(self, scopes: tuple[str, ...] | None) -> ForgeCheckResult:
         if scopes is None:
             needed = "write:issue, write:repository, read:organization and read:user"
-            if self.link.settings.kind == "github":
+            if self.link.settings.kind == "github" and self.link.settings.pushes.fork:
+                needed = f"for a fork a classic token, with {', '.join((*_GITHUB_SCOPES, _GITHUB_FORK_SCOPE))}"
+            elif self.link.settings.kind == "github":
                 needed = "contents, issues and pull requests to write, checks, statuses and members to read"
             return ForgeCheckResult(
                 tried="scopes of the token",
@@ -67,7 +71,8 @@ class ForgeChecks:
                 found="the forge does not tell them; the checks below try what they are needed for",
                 todo=f"Muster needs: {needed}.",
             )
-        lacking = [each for each in _GITHUB_SCOPES if each not in scopes and not _covered(each, scopes)]
+        needed_scopes = (*_GITHUB_SCOPES, _GITHUB_FORK_SCOPE) if self.link.settings.pushes.fork else _GITHUB_SCOPES
+        lacking = [each for each in needed_scopes if each not in scopes and not _covered(each, scopes)]
         if lacking:
             return ForgeCheckResult(
                 tried="scopes of the token",
@@ -76,6 +81,18 @@ class ForgeChecks:
                 todo=f"Make a token with {', '.join(lacking)}, too.",
             )
         return ForgeCheckResult(tried="scopes of the token", state="ok", found=", ".join(scopes))
+
+    async def authors(self) -> AsyncIterator[ForgeCheckResult]:
+        """Name authors of commits that are for nobody."""
+        try:
+            targets = (await self.source.rules()).targets
+        except MusterError:
+            return  # The check of labels says why.
+        for name in sorted(set(self.link.settings.pushes.authors) - targets):
+            todo = "Correct `forge: pushes: authors` in muster.yaml. Names are in lower case."
+            yield ForgeCheckResult(
+                tried=f"author of {name}", state="note", found="no role or agent has the name", todo=todo
+            )
 
     async def repository(self, name: RepositoryName) -> AsyncIterator[ForgeCheckResult]:
         """Check one repository."""
@@ -105,18 +122,14 @@ class ForgeChecks:
 
     async def _fork(self, name: RepositoryName) -> ForgeCheckResult:
         tried = f"{name}: fork"
-        todo = f"Fork {name} as the account at the forge."
         try:
-            owner = (await self.link.whoami()).account.login
-            fork = await self.link.client.repository(RepositoryName(owner, name.name))
+            fork = await forks.find(self.link.client, name, (await self.link.whoami()).account.login)
         except ForgeError as error:
-            return ForgeCheckResult(tried=tried, state="missing", found=str(error), todo=todo)
-        if fork.is_fork_of is None or not fork.is_fork_of.is_same(name):
-            return ForgeCheckResult(tried=tried, state="missing", found=f"{fork.name} is no fork of it", todo=todo)
-        if not fork.may_push:
-            todo = "Give the token write access to it."
-            return ForgeCheckResult(tried=tried, state="missing", found=f"no push to {fork.name}", todo=todo)
-        return ForgeCheckResult(tried=tried, state="ok", found=f"the account may push to {fork.name}")
+            return ForgeCheckResult(tried=tried, state="missing", found=str(error), todo="Until then no run begins.")
+        if fork is None:
+            todo = "Muster makes it with the first run. Allow the account to fork the repository."
+            return ForgeCheckResult(tried=tried, state="note", found="there is none", todo=todo)
+        return ForgeCheckResult(tried=tried, state="ok", found=f"the account may push to {fork}")
 
     async def _protection(self, name: RepositoryName, default: str) -> ForgeCheckResult:
         tried = f"{name}: protected branches"
@@ -125,7 +138,8 @@ class ForgeChecks:
         except ForgeError as error:
             todo = "Nothing depends on it. Look at the rules at the forge yourself."
             return ForgeCheckResult(tried=tried, state="note", found=str(error), todo=todo)
-        if hit := [rule for rule in rules if fnmatchcase(f"{PREFIX}1", rule)]:
+        hit = [rule for rule in rules if fnmatchcase(f"{PREFIX}1", rule)]
+        if hit and not self.link.settings.pushes.fork:
             todo = f"Change the rule, so that branches that begin with {PREFIX} can be pushed."
             return ForgeCheckResult(tried=tried, state="missing", found=f"a rule covers Muster's: {hit[0]}", todo=todo)
         if not any(fnmatchcase(default, rule) for rule in rules):

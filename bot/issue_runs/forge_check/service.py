@@ -47,9 +47,9 @@ async def check(
         address = ForgeAddress.parse(block.address)
         token = block.token.resolve(environ)
         options = HttpOptions(limits=HttpLimits(request_s=10.0, attempts=2))
-        client = open_client(block.kind, address, token, options=options)
+        client = open_client(block.kind, address, token, ca_file=block.authority, options=options)
     except (MusterError, ValueError) as error:
-        todo = "Check `forge: token` and `forge: url` in muster.yaml."
+        todo = "Check `forge: token`, `forge: url` and `forge: ca_file` in muster.yaml."
         return [*found, ForgeCheckResult(tried="token", state="missing", found=str(error), todo=todo)]
     link = ForgeLink(block, address.host, client, token, b"", paths.state)
     checks = ForgeChecks(link, Configured(planner, link))
@@ -57,6 +57,7 @@ async def check(
         found += [each async for each in checks.account()]
         if any(each.tried.startswith("token at") and each.state == "missing" for each in found):
             return found
+        found += [each async for each in checks.authors()]
         for name in link.repositories:
             found += [each async for each in checks.repository(name)]
         if issue is not None:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs import run_record
 from bot.issue_runs.agent_tools.write_order import kept_description, writes
+from bot.issue_runs.rounds.push_place import push_place
 from bot.issue_runs.rounds.round_state import (
     DONE,
     GIVEN_UP,
@@ -32,12 +33,14 @@ from database.queries.forge.issue_runs import ACTIVE, IssueRun
 from fleet.workspace import find
 from fleet.workspace.sandboxed_git import Done
 from forge.cleaning.markdown import clean_line
+from forge.model.errors import ForgeAway
 from forge.model.references import IssueReference, RepositoryName
 from forge.model.values import PullRequest
 from forge.provenance import git_notes, markers
 from forge.provenance.notes import note_line
 from forge.provenance.posts import compose
 from forge.provenance.record import ProvenanceRecord
+from forge.publishing.forge_remote import ForgeRemote
 from forge.runs.order_book import Acted
 from forge.runs.round import RoundStep
 
@@ -91,7 +94,7 @@ class ProposeStep:
             secret=link.marker_secret,
             ours=f"Closes #{run.number}",
         )
-        account = (await link.whoami()).account.login
+        place = await push_place(link, run)
         assert run.branch is not None
         assert run.base_branch is not None
         return await link.client.open_pull_request(
@@ -99,7 +102,7 @@ class ProposeStep:
             title=clean_line(run.title, _LONGEST_TITLE) or f"Issue {run.number}",
             body=body,
             head_branch=run.branch,
-            head_owner=account if link.settings.pushes.fork else None,
+            head_owner=None if place.is_same(name) else place.owner,
             base_branch=run.base_branch,
             draft=not run.is_done,
         )
@@ -139,24 +142,30 @@ class RecordStep:
             said = words if run.round > 1 else ""
             await link.client.post_comment(where, compose(said, record, key=key, secret=link.marker_secret))
         if run.pushed_sha is not None:
-            await in_git_thread(partial(self._note, run, run.pushed_sha, record))
+            await self._note(run, run.pushed_sha, record)
         return Acted(DONE)
 
-    def _note(self, run: IssueRun, commit: str, record: ProvenanceRecord) -> None:
-        """Sign the record in the notes of the commit. The comment has it too, so a failure is only logged."""
-        ground = self.round.ground(run)
-        remote = ground.remote()
+    async def _note(self, run: IssueRun, commit: str, record: ProvenanceRecord) -> None:
+        """Sign the record in the notes of the commit, beside its branch.
 
+        The comment has it too, so a failure is only logged.
+        """
+        try:
+            remote = self.round.ground(run).remote(await push_place(self.round.link, run))
+            await in_git_thread(partial(self._publish_note, run, commit, record, remote))
+        except ForgeAway:
+            raise
+        except MusterError as error:
+            _log.warning("forge.record_not_noted", run=run.id, reason=str(error))
+
+    def _publish_note(self, run: IssueRun, commit: str, record: ProvenanceRecord, remote: ForgeRemote) -> None:
         def run_git(git_dir: Path, words: Sequence[str]) -> Done:
             return remote.run(*words, git_dir=git_dir) if words[0] in _REMOTE else git_notes.run_local(git_dir, words)
 
-        try:
-            repository = find(ground.mirror.place)
-            if repository is not None:
-                line = note_line(record, commit, SigningKey.at(self.signing_key))
-                git_notes.publish(repository, remote.url, commit, line, run=run_git)
-        except MusterError as error:
-            _log.warning("forge.record_not_noted", run=run.id, reason=remote.cleaned(str(error)))
+        repository = find(self.round.ground(run).mirror.place)
+        if repository is not None:
+            line = note_line(record, commit, SigningKey.at(self.signing_key))
+            git_notes.publish(repository, remote.url, commit, line, run=run_git)
 
 
 async def _made(round_: RoundContext, run: IssueRun) -> tuple[str, ProvenanceRecord]:

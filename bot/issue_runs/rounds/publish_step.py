@@ -11,13 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.config.secrets import secrets_of
 from bot.issue_runs.rounds.publishing import PublishTerms, publish
+from bot.issue_runs.rounds.push_place import push_place
 from bot.issue_runs.rounds.round_state import RoundContext, in_git_thread
 from core.crash_points import declare
 from core.secret_values import SecretValues
 from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import ACTIVE, IssueRun
 from forge.model.errors import ForgeRefused
-from forge.model.references import RepositoryName
 from forge.runs.order_book import Acted
 
 CHECK: Final = declare("issues.check")
@@ -40,17 +40,17 @@ class PublishStep:
         services, link = self.round.services, self.round.link
         async with services.store.write(CHECK) as tx:
             await issue_runs.change(tx, run.id, only=ACTIVE, state="checking", active_at=services.clock())
-        name = RepositoryName.parse(run.repository)
-        facts = await link.client.repository(name)
+        place = await push_place(link, run)
+        facts = await link.client.repository(place)
         try:
-            protected = await link.client.protected_branches(name)
+            protected = await link.client.protected_branches(place)
         except ForgeRefused:
             protected = ()  # Our token may not see the rules; then the forge keeps them itself.
         given_up = Event()
         terms = PublishTerms(
             default_branch=facts.default_branch,
             protected=protected,
-            fork=(await link.whoami()).account.login if link.settings.pushes.fork else None,
+            place=place,
             scan_key=self.scan_key,
             known=SecretValues(secrets_of(services.settings, services.environ)),
             folder=link.folder / ".incoming" / run.agent,

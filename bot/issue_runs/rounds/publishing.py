@@ -13,6 +13,7 @@ from database.queries.forge.issue_runs import IssueRun
 from fleet.errors import FleetError
 from fleet.workspace import repository_refs, sandboxed_git
 from forge.model.errors import ForgeAway
+from forge.model.references import RepositoryName
 from forge.publishing import branch_names, incoming, push
 from forge.publishing.branch_review import review
 from forge.publishing.errors import PublishingError
@@ -27,7 +28,7 @@ from forge.runs.round import PublishResult
 #: What is to be done where the forge did not take a branch.
 _ADVICE: Final = {
     PushOutcome.MOVED: "Somebody else pushed to the branch {branch}, or deleted it. Nothing of theirs was changed. "
-    "Take their commits into account, or delete the branch, and try again.",
+    "Keep their commits on another branch, set {branch} back to {left}, and try again.",
     PushOutcome.DECLINED: "The forge declined the push: {words}",
     PushOutcome.UNAUTHORIZED: "The forge's account may not push to {repository}: {words}",
 }
@@ -39,8 +40,8 @@ class PublishTerms:
 
     default_branch: str
     protected: Collection[str]
-    fork: str | None
-    """The account whose fork is pushed to; None: the repository itself."""
+    place: RepositoryName
+    """What is pushed to: the repository, or the account's fork of it."""
     scan_key: bytes
     known: SecretValues | None
     folder: Path
@@ -64,6 +65,7 @@ def publish(ground: RunGround, run: IssueRun, terms: PublishTerms) -> PublishedB
 
     Raises:
         ForgeAway: the forge does not respond.
+        RemoteUnread: git does not reach the fork. It may be new.
     """
     try:
         return _publish(ground, run, terms)
@@ -72,6 +74,9 @@ def publish(ground: RunGround, run: IssueRun, terms: PublishTerms) -> PublishedB
     except RemoteUnread as error:
         if error.result.outcome is PushOutcome.AWAY:
             raise ForgeAway(str(error)) from error
+        if error.result.outcome is PushOutcome.UNAUTHORIZED and not terms.place.is_same(ground.name):
+            # GitHub tells of a new fork before git reaches it.
+            raise
         return _refused("push", str(error))
     except sandboxed_git.GivenUp:
         raise
@@ -103,7 +108,7 @@ def _publish(ground: RunGround, run: IssueRun, terms: PublishTerms) -> Published
         if not found.may_be_pushed:
             listed = tuple(_finding(each) for each in found.findings)
             return PublishedBranch(result=PublishResult.REFUSED, base_sha=branch.base, findings=listed)
-        remote = ground.remote(terms.fork)
+        remote = ground.remote(terms.place)
         taken = push.remote_branches(branch, remote, run.number)
         ours = (run.pushed_sha, branch.tip)
         name = run.branch or branch_names.chosen(run.number, run.title, taken=taken, ours=lambda sha: sha in ours)
@@ -121,7 +126,10 @@ def _publish(ground: RunGround, run: IssueRun, terms: PublishTerms) -> Published
         raise ForgeAway(f"The branch {name} could not be pushed: {result.words}")
     if result.outcome in (PushOutcome.PUSHED, PushOutcome.UNCHANGED):
         return PublishedBranch(result=PublishResult.PUSHED, branch=name, sha=result.sha, base_sha=branch.base)
-    said = _ADVICE[result.outcome].format(branch=name, words=result.words, repository=run.repository)
+    if result.outcome is PushOutcome.MOVED and run.pushed_sha is None:
+        return _refused("moved", f"Somebody made the branch {name} meanwhile. Try again, and another name is taken.")
+    left = (run.pushed_sha or "")[:12]
+    said = _ADVICE[result.outcome].format(branch=name, words=result.words, repository=terms.place, left=left)
     return _refused(result.outcome.value, said)
 
 

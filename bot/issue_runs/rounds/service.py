@@ -277,6 +277,8 @@ class Rounds:
     def _is_over(self, key: tuple[str, int], task: asyncio.Task[str]) -> None:
         del self._played[key]
         self.round.services.intake.wake()
+        # How it ended was written with the outcome of its last step.
+        self.round.services.delivery.wake()
         if not task.cancelled() and (error := task.exception()) is not None:
             # The next look plays it again.
             log.error("round.failed", run=key[0], round=key[1], exc_info=error)
@@ -322,7 +324,6 @@ class Rounds:
             return _given_up(run, step, INTERNAL)
         if isinstance(acted, Acted) and step is RoundStep.SETTLE:
             self.wake()
-        self.round.services.delivery.wake()
         return acted
 
     async def _is_hopeless(self, order: ForgeOrder, run: IssueRun, step: RoundStep) -> bool:

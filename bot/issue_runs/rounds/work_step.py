@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -10,10 +11,12 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs.rounds import places, prompts
+from bot.issue_runs.rounds.push_place import push_place
 from bot.issue_runs.rounds.round_state import RoundContext, in_git_thread, order_key, work_id
+from bot.issue_runs.rounds.workspace import EarlierWork
 from bot.issue_runs.turn_facts import read_facts
 from bot.runs import beginning
-from bot.runs.model import RunSettings
+from bot.runs.model import RunSettings, asked_by_name
 from core.crash_points import declare
 from database.queries.agents import agents, runs, tool_calls
 from database.queries.agents.agents import AgentRow
@@ -92,6 +95,7 @@ class WorkStep:
             if run.base_branch is not None and any(wake.kind == "conflict" for wake in wakes):
                 # What the agent is to rebase onto has to be in the copy that it fetches from.
                 await in_git_thread(partial(self.round.ground(run).update, run.base_branch))
+            named = {} if resumes else await asyncio.to_thread(self._named, run)
         except ForgeAway:
             raise
         except (ForgeError, FleetError) as error:
@@ -105,7 +109,7 @@ class WorkStep:
         async with services.store.write(WORK) as tx:
             if await places.at_work(tx, run.forge) >= self.round.link.settings.runs:
                 return ActAgain("It waits for a place.", _PLACE_S)
-            await runs.add(tx, self._work(run, prompt, resumes=resumes))
+            await runs.add(tx, self._work(run, prompt, named, resumes=resumes))
             values = {"base_branch": run.base_branch, "base_sha": run.base_sha, "active_at": services.clock()}
             await issue_runs.change(tx, run.id, only=["running"], **values)
         services.runs.wake()
@@ -126,17 +130,25 @@ class WorkStep:
         base = run.base_branch
         if base is None:
             base = (await link.client.repository(RepositoryName.parse(run.repository))).default_branch
-        pushed = None if run.branch is None or run.pushed_sha is None else (run.branch, run.pushed_sha)
+        # A fork that cannot be made is told before the agent works.
+        place = await push_place(link, run)
+        pushed = None
+        if run.branch is not None and run.pushed_sha is not None:
+            pushed = EarlierWork(place=place, branch=run.branch, sha=run.pushed_sha)
         sandboxed = self.round.services.planner.sandbox_kind(JOINS.join(run.sandboxes)) != "none"
         sha = run.base_sha
         if row is None or not ground.clone.place.exists():
             sha = await in_git_thread(partial(ground.prepare, base, sandboxed=sandboxed, pushed=pushed))
         return replace(run, base_branch=base, base_sha=sha)
 
-    def _work(self, run: IssueRun, prompt: str, *, resumes: bool) -> AgentRun:
+    def _named(self, run: IssueRun) -> dict[str, str]:
+        """Return what the name in the label asks for. Blocking."""
+        return asked_by_name(run.role, self.round.services.planner.read_roster().get(run.role))
+
+    def _work(self, run: IssueRun, prompt: str, named: Mapping[str, str], *, resumes: bool) -> AgentRun:
         reference = run.reference
         asked = {
-            "role": run.role,
+            **named,
             "sandbox": JOINS.join(run.sandboxes),
             "workspace": str(self.round.ground(run).mirror.place),
         }

@@ -18,6 +18,15 @@ from forge.publishing.remote_answers import PushOutcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EarlierWork:
+    """What a run has at the forge already."""
+
+    place: RepositoryName
+    branch: str
+    sha: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunGround:
     """Where the work of one run lies on this machine and at the forge."""
 
@@ -25,11 +34,14 @@ class RunGround:
     workspaces: Workspaces
     name: RepositoryName
     agent: str
+    target: str
+    """The role or agent of the roster that the label names."""
 
     @classmethod
     def of(cls, link: ForgeLink, workspaces: Workspaces, run: IssueRun) -> RunGround:
         """Return that of a run."""
-        return cls(link=link, workspaces=workspaces, name=RepositoryName.parse(run.repository), agent=run.agent)
+        name = RepositoryName.parse(run.repository)
+        return cls(link=link, workspaces=workspaces, name=name, agent=run.agent, target=run.role)
 
     @property
     def mirror(self) -> RepositoryMirror:
@@ -42,20 +54,25 @@ class RunGround:
     @property
     def identity(self) -> CommitIdentity:
         """As whom the agent commits."""
-        author = self.link.settings.pushes.author
+        pushes = self.link.settings.pushes
+        author = pushes.authors.get(self.target, pushes.author)
         if author is None:
             return CommitIdentity(name=self.agent, email=f"{self.agent}@muster.invalid")
         name, _, email = author.rpartition(" <")
         return CommitIdentity(name=name, email=email.removesuffix(">"))
 
-    def remote(self, owner: str | None = None) -> ForgeRemote:
-        """Return the repository at the forge, or the fork of it that `owner` has."""
-        name = self.name if owner is None else RepositoryName(owner, self.name.name)
-        address = ForgeAddress.parse(self.link.settings.address)
-        return ForgeRemote(url=address.clone_url(name), token=self.link.token)
+    def remote(self, place: RepositoryName | None = None) -> ForgeRemote:
+        """Return the repository at the forge, or another place that its branches are pushed to."""
+        settings = self.link.settings
+        address = ForgeAddress.parse(settings.address)
+        return ForgeRemote(url=address.clone_url(place or self.name), token=self.link.token, ca_file=settings.authority)
 
-    def update(self, branch: str) -> Repository:
-        """Bring the mirror up to date.
+    def update(self, branch: str, place: RepositoryName | None = None) -> Repository:
+        """Bring a branch of the mirror up to date.
+
+        Args:
+            branch: its name.
+            place: where it is; None: in the repository.
 
         Raises:
             ForgeAway: the forge does not respond.
@@ -63,19 +80,19 @@ class RunGround:
             FleetError: the mirror cannot be used.
         """
         try:
-            return self.mirror.update(self.remote(), branch)
+            return self.mirror.update(self.remote(place), branch)
         except MirrorNotUpdated as error:
             if error.outcome is PushOutcome.AWAY:
                 raise ForgeAway(str(error)) from error
             raise
 
-    def prepare(self, branch: str, *, sandboxed: bool, pushed: tuple[str, str] | None = None) -> str | None:
+    def prepare(self, branch: str, *, sandboxed: bool, pushed: EarlierWork | None = None) -> str | None:
         """Make the clone of an agent that has not begun; return the commit on which its work begins.
 
         Args:
             branch: the base.
             sandboxed: whether the agent works in a sandbox.
-            pushed: the branch at the forge with earlier work, and its commit. The agent goes on there.
+            pushed: earlier work at the forge. The agent goes on there.
 
         Raises:
             ForgeError: the repository cannot be fetched.
@@ -83,7 +100,7 @@ class RunGround:
         """
         repository = self.update(branch)
         if pushed is not None:
-            self.update(pushed[0])
+            self.update(pushed.branch, pushed.place)
         made = self.workspaces.settle(self.agent, repository.folder, clone=None, sandboxed=sandboxed, goes_on=False)
         who = self.identity
         _git(made, "config", "user.name", who.name)
@@ -92,7 +109,7 @@ class RunGround:
         if record is None:
             return None
         if pushed is not None and _git(made, "rev-parse", "--verify", "HEAD") == record.base:
-            _git(made, "reset", "--quiet", "--hard", pushed[1])
+            _git(made, "reset", "--quiet", "--hard", pushed.sha)
         return record.base
 
 

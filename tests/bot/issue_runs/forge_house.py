@@ -20,6 +20,7 @@ from database.queries.agents.runs import AgentRun
 from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import IssueRun, IssueWake
 from tests.bot.orchestrator import ROOM, House, house
+from tests.forge.forge_server.own_authority import certified
 from tests.forge.forge_server.server import ForgeServer
 from tests.forge.forge_server.world import Item, Pull
 
@@ -38,6 +39,7 @@ forge:
   mode: poll
   poll: 5s
   sandbox: bubblewrap
+  pushes: {pushes}
 """
 
 
@@ -192,6 +194,8 @@ async def forge_house(
     kind: str = "gitea",
     runtime: str = "sim",
     register: str | None = None,
+    pushes: str = "{}",
+    is_certified: bool = False,
 ) -> AsyncIterator[ForgeHouse]:
     """A forge, and an installation in `folder` that is set up for it.
 
@@ -201,15 +205,20 @@ async def forge_house(
         kind: which forge it is.
         runtime: of the agents.
         register: the address of the register; None: a file in the folder.
+        pushes: the block of muster.yaml, in YAML.
+        is_certified: whether the forge has TLS, by an authority of its own.
     """
-    async with ForgeServer() as server:
+    tls, ca_file = certified(folder / "authority") if is_certified else (None, None)
+    async with ForgeServer(tls=tls) as server:
         server.add_org("acme", members=("ana", "muster"))
         server.add_user("eve")
         server.add_repository(SHOP, files={"README.md": "A shop.\n", "shop.py": "def price():\n    return 1\n"})
         token = server.add_token("muster")
-        settings = _SETTINGS.format(url=server.url, kind=kind, runtime=runtime)
+        settings = _SETTINGS.format(url=server.url, kind=kind, runtime=runtime, pushes=pushes)
+        if ca_file is not None:
+            settings += f"  ca_file: {ca_file}\n"
         if register is not None:
             settings += f"register:\n  url: {register}\n"
         async with house(folder, settings=settings, clock=clock) as home:
             home.environ["FORGE_TOKEN"] = token
-            yield ForgeHouse(home, server, server.url.removeprefix("http://"))
+            yield ForgeHouse(home, server, server.url.partition("://")[2])

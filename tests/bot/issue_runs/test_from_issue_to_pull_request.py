@@ -22,6 +22,11 @@ async def test_the_whole_way_at_github(tmp_path: Path) -> None:
         await go_the_whole_way(world)
 
 
+async def test_the_whole_way_at_a_forge_with_a_certificate_authority_of_its_own(tmp_path: Path) -> None:
+    async with forge_house(tmp_path, is_certified=True) as world:
+        await go_the_whole_way(world, reviewed=False)
+
+
 @pytest.mark.slow
 async def test_the_whole_way_with_the_register_on_a_server(
     tmp_path: Path, postgres: Postgres, emptied_database: str

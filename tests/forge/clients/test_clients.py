@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import time
@@ -27,7 +28,9 @@ from forge.model.errors import ForgeAway, ForgeError, ForgeMissing, ForgeRefused
 from forge.model.forge_client import ForgeClient
 from forge.model.references import IssueReference, RepositoryName
 from forge.model.values import CheckState, ForgeUser, MergeState, ReviewVerdict
+from forge.publishing import forks
 from tests.forge.conftest import SHOP
+from tests.forge.forge_server.own_authority import certified
 from tests.forge.forge_server.server import ForgeServer
 
 NAME = RepositoryName.parse(SHOP)
@@ -359,9 +362,8 @@ async def test_closed_pull_requests_of_others_are_not_looked_through_on_gitea(
 
 
 async def test_a_no_that_github_says_with_status_200_is_a_refusal(forge: ForgeServer, waits: Waits) -> None:
-    forge.fork(SHOP, "eve")
-    forge.commit("eve/shop", "fix", {"a": "1"}, by="eve")
-    number = forge.open_pull(SHOP, title="Fix", body="", head="eve:fix", base="main", draft=True, by="eve").number
+    forge.commit(SHOP, "fix", {"a": "1"})
+    number = forge.open_pull(SHOP, title="Fix", body="", head="fix", base="main", draft=True, by="ana").number
     client = open_client("github", ForgeAddress.parse(forge.url), forge.add_token("eve"), options=waits.options())
     with pytest.raises(ForgeRefused, match=r"eve does not have the correct permissions.*Pull requests: write"):
         await client.mark_ready(reference(number))
@@ -720,3 +722,52 @@ async def self_signed_server(folder: Path) -> AsyncIterator[int]:
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
     async with server:
         yield server.sockets[0].getsockname()[1]
+
+
+async def test_an_authority_that_an_operator_names_vouches_for_the_forge(
+    kind: ForgeKind, waits: Waits, tmp_path: Path
+) -> None:
+    tls, ca_file = certified(tmp_path)
+    async with ForgeServer(tls=tls) as server:
+        address, token = ForgeAddress.parse(server.url), server.add_token("muster")
+        client = open_client(kind, address, token, ca_file=ca_file, options=waits.options())
+        assert (await client.token_facts()).account.login == "muster"
+        await client.close()
+        stranger = open_client(kind, address, token, options=waits.options())
+        with pytest.raises(ForgeError, match=r"cannot be verified: .*`forge: ca_file`"):
+            await stranger.token_facts()
+        await stranger.close()
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_a_file_that_names_no_authority_is_refused_before_anything_is_sent(
+    kind: ForgeKind, tmp_path: Path, content: str | None
+) -> None:
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_text(content)
+    with pytest.raises(ForgeError, match=r"ca\.pem cannot be used: .*`forge: ca_file`") as refused:
+        open_client(kind, ForgeAddress.parse("https://forge.example"), "t0ken", ca_file=ca_file)
+    assert refused.value.code == "forge.bad_ca_file"
+
+
+async def test_a_fork_is_made_once_and_found_when_it_is_there(forge: ForgeServer, client: ForgeClient) -> None:
+    assert await forks.find(client, NAME, "muster") is None
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(ForgeAway):
+                made = await forks.ensure(client, NAME, "muster")
+                break
+    assert str(made) == "muster/shop"
+    assert forge.repository("muster/shop").parent == SHOP
+    asked = [each for each in forge.requests if each.method == "POST"]
+    assert await forks.ensure(client, NAME, "muster") == made
+    assert [each for each in forge.requests if each.method == "POST"] == asked
+
+
+async def test_what_only_has_the_name_of_a_fork_is_refused(forge: ForgeServer, client: ForgeClient) -> None:
+    forge.add_repository("muster/shop")
+    for look in (forks.find, forks.ensure):
+        with pytest.raises(forks.ForkUnusable, match="muster/shop is no fork of acme/shop"):
+            await look(client, NAME, "muster")
+    assert all(each.method == "GET" for each in forge.requests)

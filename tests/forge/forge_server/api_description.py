@@ -24,6 +24,7 @@ _PLACE = Path(__file__).parents[4] / "shared" / "data" / "gitea-swagger.json"
 _GITHUB_RESPONSES: dict[tuple[str, str], str | tuple[str]] = {
     ("GET", "/user"): "PrivateUser",
     ("GET", "/repos/{owner}/{repo}"): "FullRepository",
+    ("POST", "/repos/{owner}/{repo}/forks"): "FullRepository",
     ("GET", "/repos/{owner}/{repo}/branches"): ("ShortBranch",),
     ("GET", "/repos/{owner}/{repo}/hooks"): ("Hook",),
     ("GET", "/repos/{owner}/{repo}/commits/{ref}/status"): "CombinedCommitStatus",
@@ -43,6 +44,7 @@ _GITHUB_RESPONSES: dict[tuple[str, str], str | tuple[str]] = {
     ("POST", "/repos/{owner}/{repo}/pulls/{pull_number}/requested_reviewers"): "PullRequestSimple",
 }
 _GITHUB_REQUESTS: dict[tuple[str, str], str] = {
+    ("POST", "/repos/{owner}/{repo}/forks"): "ReposOwnerRepoForksPostBody",
     ("PATCH", "/repos/{owner}/{repo}/issues/comments/{comment_id}"): "ReposOwnerRepoIssuesCommentsCommentIdPatchBody",
     ("PATCH", "/repos/{owner}/{repo}/issues/{issue_number}"): "ReposOwnerRepoIssuesIssueNumberPatchBody",
     ("POST", "/repos/{owner}/{repo}/issues/{issue_number}/comments"): (

@@ -77,7 +77,7 @@ def repository_for(request: ApiRequest, world: ForgeWorld) -> Repository:
     """
     wanted = f"{request.path['owner']}/{request.path['repo']}".lower()
     name = next((each for each in world.repositories if each.lower() == wanted), None)
-    if name is None or not world.may_read(request.login, name):
+    if name is None or not world.is_found(name) or not world.may_read(request.login, name):
         raise ApiRefusal(404, "The target couldn't be found.")
     return world.repository(name)
 

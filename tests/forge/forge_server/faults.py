@@ -44,6 +44,8 @@ class Faults:
         self._active: list[Fault] = []
         self.ignores_filters = False
         """Whether GitHub gives all pull requests, whatever branch is asked for."""
+        self.late_forks = 2
+        """How many requests do not find a fork that GitHub said it makes."""
         self.repeats_pages = False
         """Whether each page of a list is the first one, and there is always a next."""
 

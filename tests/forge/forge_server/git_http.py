@@ -37,7 +37,7 @@ class GitHttp:
     async def _serve(self, request: web.Request) -> web.Response:
         name, tail = f"{request.match_info['owner']}/{request.match_info['name']}", request.match_info["tail"]
         service = request.query.get("service", "") if tail == "info/refs" else tail
-        if name not in self._world.repositories or service not in _PACKS:
+        if not self._world.is_found(name) or service not in _PACKS:
             return web.Response(status=404, text="Not found.")
         fault = self._faults.for_request(request.method, f"/{name}.git/{tail}")
         if fault is not None and fault.what == "answer":

@@ -37,6 +37,7 @@ class GiteaApi:
             ("GET", "/user", "read:user", self._user),
             ("GET", "/orgs/{org}/members/{username}", "read:organization", self._member),
             ("GET", repository, "read:repository", self._repository),
+            ("POST", f"{repository}/forks", "write:repository", self._fork),
             ("GET", f"{repository}/branch_protections", "read:repository", self._protections),
             ("GET", f"{repository}/hooks", "write:repository", self._hooks),
             ("GET", f"{repository}/commits/{{ref}}/statuses", "read:repository", self._statuses),
@@ -75,6 +76,14 @@ class GiteaApi:
 
     def _repository(self, request: ApiRequest) -> Answer:
         return 200, self._json.repository(self._name(request), request.login), {}
+
+    def _fork(self, request: ApiRequest) -> Answer:
+        name = self._name(request)
+        forked = f"{request.login}/{name.partition('/')[2]}"
+        if forked in self._world.repositories:
+            raise ApiRefusal(409, "The repository with the same name already exists.")
+        self._world.fork(name, request.login)
+        return 202, self._json.repository(forked, request.login), {}
 
     def _protections(self, request: ApiRequest) -> Answer:
         repository = repository_for(request, self._world)

@@ -33,6 +33,7 @@ class GitHubApi:
             ("GET", "/user", "", self._user),
             ("GET", "/orgs/{org}/members/{username}", "read:org", self._member),
             ("GET", repository, "repo", self._repository),
+            ("POST", f"{repository}/forks", "repo", self._fork),
             ("GET", f"{repository}/branches", "repo", self._branches),
             ("GET", f"{repository}/hooks", "read:repo_hook", self._hooks),
             ("GET", f"{repository}/commits/{{ref}}/status", "repo", self._status),
@@ -60,7 +61,7 @@ class GitHubApi:
             for item in repository.items.values():
                 if item.pull is None or node_id("PullRequest", item.id) != wanted:
                     continue
-                if not self._world.may_push(request.login, name):
+                if request.login != item.author and not self._world.may_push(request.login, name):
                     message = f"{request.login} does not have the correct permissions to execute the mutation."
                     return 200, {"data": None, "errors": [{"type": "FORBIDDEN", "message": message}]}, {}
                 self._world.edit(name, item.number, by=request.login, draft=False)
@@ -88,6 +89,14 @@ class GitHubApi:
 
     def _repository(self, request: ApiRequest) -> Answer:
         return 200, self._json.repository(self._name(request), request.login, is_full=True), {}
+
+    def _fork(self, request: ApiRequest) -> Answer:
+        name = self._name(request)
+        try:
+            made = self._world.fork(name, request.login, pending=self._faults.late_forks)
+        except Conflict as conflict:
+            raise ApiRefusal(422, str(conflict)) from None
+        return 202, self._json.repository(made.name, request.login, is_full=True), {}
 
     def _branches(self, request: ApiRequest) -> Answer:
         repository = repository_for(request, self._world)

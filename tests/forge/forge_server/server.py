@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import ssl
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,11 +44,12 @@ class SeenRequest:
 class ForgeServer(ForgeWorld):
     """A forge; see the package's docstring for what it can do."""
 
-    def __init__(self, *, prefix: str = "") -> None:
+    def __init__(self, *, prefix: str = "", tls: ssl.SSLContext | None = None) -> None:
         """Prepare a forge; `async with` starts it.
 
         Args:
             prefix: a path in front of all of its addresses, such as ``/gitea``.
+            tls: with the certificate of `localhost`; None: without TLS.
         """
         super().__init__(Path(tempfile.mkdtemp(prefix="forge-")))
         self.faults = Faults()
@@ -60,6 +62,7 @@ class ForgeServer(ForgeWorld):
         self.url = ""
         """The address of the start page, with the prefix."""
         self._prefix = prefix
+        self._tls = tls
         self._afterwards: list[Callable[[], None]] = []
         self._runner: web.AppRunner | None = None
         self._gitea: GiteaJson | None = None
@@ -102,7 +105,8 @@ class ForgeServer(ForgeWorld):
 
     async def _listen(self, root: web.Application, app: web.Application) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}{self._prefix}"
+        origin = "http://127.0.0.1" if self._tls is None else "https://localhost"
+        self.url = f"{origin}:{listener.getsockname()[1]}{self._prefix}"
         self._gitea, self._github = GiteaJson(self, self.url), GitHubJson(self, self.url)
         gitea = GiteaApi(self, self._gitea, self.faults)
         github = GitHubApi(self, self._github, self.faults)
@@ -117,7 +121,7 @@ class ForgeServer(ForgeWorld):
             root.add_subapp(self._prefix, app)
         assert self._runner is not None
         await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        await web.SockSite(self._runner, listener, ssl_context=self._tls).start()
 
     def _add(self, app: web.Application, prefix: str, route: Route, manners: _Manners) -> None:
         method, path, scope, answer = route

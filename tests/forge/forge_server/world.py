@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -148,8 +149,12 @@ class Repository:
     git: BareRepository
     created: datetime
     parent: str | None = None
+    pending: int = 0
+    """Requests that do not find it yet."""
     default_branch: str = "main"
     writers: set[str] = field(default_factory=set)
+    readers: set[str] = field(default_factory=set)
+    """Members of its organization who may only read."""
     items: dict[int, Item] = field(default_factory=dict)
     statuses: list[Status] = field(default_factory=list)
     protections: list[str] = field(default_factory=list)
@@ -238,10 +243,13 @@ class ForgeWorld:
         repository = self.repository(name)
         owner = self.accounts.get(repository.owner)
         members = owner.members if owner is not None else set()
-        return login == repository.owner or login in members or login in repository.writers
+        return login == repository.owner or login in members - repository.readers or login in repository.writers
 
     def may_read(self, login: str | None, name: str) -> bool:
-        return not self.repository(name).is_private or (login is not None and self.may_push(login, name))
+        repository = self.repository(name)
+        return not repository.is_private or (
+            login is not None and (login in repository.readers or self.may_push(login, name))
+        )
 
     # Repositories
 
@@ -262,24 +270,40 @@ class ForgeWorld:
         self.repositories[name] = repository
         return repository
 
-    def fork(self, name: str, owner: str) -> Repository:
-        """Add a user's fork of a repository."""
+    def fork(self, name: str, owner: str, *, pending: int = 0) -> Repository:
+        """Add a user's fork of a repository, unless there is one.
+
+        Raises:
+            Conflict: the user has another repository of the name.
+        """
         parent = self.repository(name)
         self.add_user(owner)
         forked = f"{owner}/{name.partition('/')[2]}"
+        if forked in self.repositories:
+            if self.repositories[forked].parent != name:
+                raise Conflict("The repository with the same name already exists.")
+            return self.repositories[forked]
         git = BareRepository(self.folder / f"{forked}.git")
         git.fetch(parent.git, "refs/heads/*", "refs/heads/*")
         self.repositories[forked] = Repository(
-            self._id(), forked, parent.is_private, git, self.now(), parent=parent.name, writers={owner}
+            self._id(), forked, parent.is_private, git, self.now(), parent=parent.name, pending=pending, writers={owner}
         )
         return self.repositories[forked]
 
     def delete_repository(self, name: str) -> None:
         """Delete a repository; pull requests from it stay without one."""
-        del self.repositories[name]
+        shutil.rmtree(self.repositories.pop(name).git.path)
 
     def repository(self, name: str) -> Repository:
         return self.repositories[name]
+
+    def is_found(self, name: str) -> bool:
+        """Return whether a request finds a repository, and count it: a fork may not be there yet."""
+        repository = self.repositories.get(name)
+        if repository is not None and repository.pending:
+            repository.pending -= 1
+            return False
+        return repository is not None
 
     def commit(
         self, name: str, branch: str, files: Mapping[str, str | None], *, message: str = "Change.", by: str = "ana"

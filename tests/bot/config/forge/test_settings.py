@@ -59,7 +59,10 @@ def test_a_forge_on_this_machine_needs_no_tls() -> None:
         ({"webhooks": WEBHOOKS | {"listen": "0.0.0.0:80"}}, "an address of this machine"),
         ({"webhooks": {}}, "secret"),
         ({"poll": "1s"}, "greater than or equal to 5"),
+        ({"repositories": ["acme/app", "other/App"], "pushes": {"fork": True}}, "two repositories of one name"),
+        ({"ca_file": "ca.pem"}, "absolute path"),
         ({"pushes": {"author": "nobody"}}, "match pattern"),
+        ({"pushes": {"authors": {"coder": "nobody"}}}, "match pattern"),
         ({"tokens": "env:X"}, "Extra inputs"),
     ],
 )

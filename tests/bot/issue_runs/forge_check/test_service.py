@@ -19,6 +19,7 @@ from forge.model.references import IssueReference
 from forge.webhooks.event import ForgeEvent
 from forge.webhooks.listener import WebhookListener
 from tests.bot.issue_runs.intake.forge_desk import LABEL, SECRET, SHOP
+from tests.forge.forge_server.own_authority import certified
 from tests.forge.forge_server.server import ForgeServer
 
 
@@ -125,11 +126,53 @@ async def test_a_token_that_is_none_and_a_forge_that_is_away(forge: ForgeServer,
     assert missing(await setup.check(webhooks=None)) == ["token"]
 
 
-async def test_a_fork_that_is_none(forge: ForgeServer, setup: Setup) -> None:
-    found = await setup.check(webhooks=None, pushes="{fork: true}")
-    assert missing(found) == [f"{SHOP}: fork"]
+async def test_a_fork_is_no_condition_but_its_name_has_to_be_free(forge: ForgeServer, setup: Setup) -> None:
+    fork, tried = f"muster/{SHOP.partition('/')[2]}", f"{SHOP}: fork"
+    # A rule of the repository does not concern what is pushed to the fork.
+    forge.protect(SHOP, "muster/*")
+
+    async def check() -> ForgeFinding:
+        found = await setup.check(webhooks=None, pushes="{fork: true}")
+        assert missing(found) in ([], [tried])
+        return found[tried]
+
+    found = await check()
+    assert (found.state, "Muster makes it" in found.todo) == ("note", True)
+    assert all(each.method == "GET" for each in forge.requests)
+    forge.add_repository(fork)
+    found = await check()
+    assert (found.state, "is no fork of" in found.found) == ("missing", True)
+    forge.delete_repository(fork)
     forge.fork(SHOP, "muster")
-    assert missing(await setup.check(webhooks=None, pushes="{fork: true}")) == []
+    assert (await check()).state == "ok"
+
+
+async def test_an_author_for_nobody_is_named(setup: Setup) -> None:
+    authors = "{authors: {coder: A <a@acme.example>, codre: B <b@acme.example>}}"
+    found = await setup.check(webhooks=None, pushes=authors)
+    assert [name for name in found if name.startswith("author of")] == ["author of codre"]
+
+
+async def test_a_classic_token_needs_a_scope_more_for_a_fork(forge: ForgeServer, setup: Setup) -> None:
+    setup.environ["TOKEN"] = forge.add_token("muster", scopes=("repo", "read:org"))
+    assert missing(await setup.check(kind="github", webhooks=None)) == []
+    found = await setup.check(kind="github", webhooks=None, pushes="{fork: true}")
+    assert missing(found) == ["scopes of the token"]
+    assert found["scopes of the token"].todo == "Make a token with workflow, too."
+
+
+async def test_a_certificate_authority_is_named_and_one_that_is_missing_too(tmp_path: Path) -> None:
+    tls, ca_file = certified(tmp_path / "authority")
+    async with ForgeServer(tls=tls) as forge:
+        forge.add_org("acme", members=("ana", "muster"))
+        forge.add_repository(SHOP)
+        setup = Setup(tmp_path, forge)
+        assert missing(await setup.check(webhooks=None, ca_file=str(ca_file))) == []
+        (name,) = missing(found := await setup.check(webhooks=None))
+        assert "`forge: ca_file`" in found[name].found
+        ca_file.unlink()
+        (name,) = missing(found := await setup.check(webhooks=None, ca_file=str(ca_file)))
+        assert "cannot be used" in found[name].found
 
 
 @pytest.mark.parametrize(("sandbox", "state"), [("none", "missing"), (None, "note")])

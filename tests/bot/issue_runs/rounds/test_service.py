@@ -6,6 +6,7 @@ import pytest
 
 from bot.config.forge import extra
 from bot.text.errors import UserError
+from forge.model.errors import ForgeError
 from tests.bot.issue_runs.forge_house import SHOP, ForgeHouse
 
 PRICE = "[[commit: shop.py def price(): return 2]]"
@@ -100,14 +101,6 @@ async def test_a_secret_is_not_pushed_and_the_agent_can_mend_it(world: ForgeHous
         assert mended.findings is None
 
 
-async def test_nothing_committed_is_a_question(world: ForgeHouse) -> None:
-    async with world.home.open():
-        await world.queue("[[say: I would not know]]")
-        assert (await world.settled()).state == "failed"
-        await world.home.heard(await world.thread(), "The agent committed nothing")
-        assert world.pulls() == []
-
-
 async def test_as_many_runs_as_allowed_at_a_time_and_the_oldest_first(world: ForgeHouse) -> None:
     async with world.home.open():
         await world.queue("[[wait: gate]] [[say: one]]")
@@ -149,20 +142,6 @@ async def test_a_forge_that_is_away_costs_only_time(world: ForgeHouse) -> None:
         assert len(item.remarks) == 1
 
 
-async def test_a_declined_push_is_told_and_tried_again_when_a_person_says_so(world: ForgeHouse) -> None:
-    git = world.forge.repository(SHOP).git
-    git.decline_pushes("Quota exceeded, says the forge")
-    async with world.home.open():
-        await world.queue(f"{PRICE} [[say: one]]")
-        assert (await world.settled()).state == "failed"
-        await world.home.heard(await world.thread(), "Quota exceeded")
-        git.decline_pushes(None)
-        await world.wake_by("", cause="retry/1", kind="retry")
-        assert (await world.settled(2)).state == "frozen"
-        assert await world.work(2) is None
-        assert len(world.pulls()) == 1
-
-
 async def test_another_process_goes_on_with_a_round_that_waits(world: ForgeHouse) -> None:
     async with world.home.open():
         await world.queue(f"{PRICE} [[wait: gate]] [[say: one]]")
@@ -172,6 +151,14 @@ async def test_another_process_goes_on_with_a_round_that_waits(world: ForgeHouse
         assert (await world.settled()).state == "frozen"
         ((item, _),) = world.pulls()
         assert len(item.remarks) == 1
+
+
+async def test_a_certificate_authority_that_is_not_there_is_told_at_the_start(world: ForgeHouse) -> None:
+    file = world.home.paths.muster_yaml
+    file.write_text(f"{file.read_text()}  ca_file: /nonexistent/ca.pem\n")
+    with pytest.raises(ForgeError, match=r"/nonexistent/ca\.pem cannot be used: .*No such file"):
+        async with world.home.open():
+            pass
 
 
 async def test_without_its_extra_muster_says_how_to_install_it(
