@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.issue_runs.rounds import places, prompts
+from bot.issue_runs.rounds import places, prompts, text
 from bot.issue_runs.rounds.round_state import RoundContext, in_git_thread, order_key, work_id
 from bot.issue_runs.turn_facts import read_facts
 from bot.runs import beginning
@@ -108,6 +108,8 @@ class WorkStep:
             await runs.add(tx, self._work(run, prompt, resumes=resumes))
             values = {"base_branch": run.base_branch, "base_sha": run.base_sha, "active_at": services.clock()}
             await issue_runs.change(tx, run.id, only=["running"], **values)
+            if wakes:
+                await self.round.tell(tx, run, f"{run.round}/woken", text.woken(run, wakes))
         services.runs.wake()
         return ActAgain("Its agent works.")
 

@@ -27,11 +27,14 @@ async def test_an_issue_becomes_a_pull_request_with_the_record(world: ForgeHouse
         assert "The price is 2 now" in (item.body or "")
         (comment,) = item.remarks
         assert "signal_done" in comment.body
+        assert comment.body.startswith("When a member of acme comments here"), "people read how to go on"
         assert pull.head_branch == f"muster/issue-{run.number}-raise-the-price"
         assert settled.pushed_sha == pull.head_sha
         assert "refs/notes/muster" in world.forge.repository(SHOP).git.refs()
         heard = await world.home.heard(await world.thread(), "pull request")
         assert f"/{SHOP}/pulls/" in heard
+        await world.home.heard(await world.thread(), "Round 1: the agent's work is done. Muster checks")
+        assert not any("!resume" in said.text for said in world.home.chat.messages(await world.thread()))
         assert (await world.home.row("coder17")).wanted == "frozen"
 
 
@@ -60,7 +63,9 @@ async def test_a_comment_begins_a_second_round_in_the_same_conversation(world: F
         ((item, pull),) = world.pulls()
         assert second.pushed_sha == pull.head_sha != first.pushed_sha
         assert "+def price(): return 3" in world.changed()
-        assert "It is 3 now." in item.remarks[-1].body
+        assert item.remarks[-1].body.startswith("It is 3 now.")
+        await world.home.heard(await world.thread(), f"Round 2 of `{first.reference}`: `ana` commented")
+        await world.home.heard(await world.thread(), f"has new commits in pull request #{item.number}")
         assert len(item.remarks) == 2
         assert not pull.is_draft
         assert not item.title.startswith("WIP:")
@@ -104,7 +109,7 @@ async def test_nothing_committed_is_a_question(world: ForgeHouse) -> None:
     async with world.home.open():
         await world.queue("[[say: I would not know]]")
         assert (await world.settled()).state == "failed"
-        await world.home.heard(await world.thread(), "The agent committed nothing")
+        await world.home.heard(await world.thread(), "it committed nothing")
         assert world.pulls() == []
 
 
