@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from bot.config.forge import extra
 from bot.text.errors import UserError
-from tests.bot.issue_runs.forge_house import SHOP, ForgeHouse
+from tests.bot.issue_runs.forge_house import RUN, SHOP, ForgeHouse
 
 PRICE = "[[commit: shop.py def price(): return 2]]"
 
@@ -69,6 +71,19 @@ async def test_a_comment_begins_a_second_round_in_the_same_conversation(world: F
         assert len(item.remarks) == 2
         assert not pull.is_draft
         assert not item.title.startswith("WIP:")
+
+
+async def test_a_comment_reaches_the_next_agent_if_the_first_one_could_not_get_it(world: ForgeHouse) -> None:
+    async with world.home.open():
+        await world.queue(f"{PRICE} [[say: one]]")
+        await world.settled()
+        shutil.rmtree(world.home.paths.workspace("coder17"))
+        await world.wake_by("Make it three.")
+        assert (await world.settled(2)).state == "failed"
+        await world.home.ask("!kill coder17")
+        assert "is killed" in await world.home.ask("!confirm")
+        await world.home.ask(f"!runs retry {RUN}")
+        assert "Make it three." in (await world.at_work(3)).prompt
 
 
 async def test_a_comment_of_a_stranger_wakes_nothing_and_reaches_the_agent_as_such(world: ForgeHouse) -> None:
