@@ -140,8 +140,9 @@ class RecordStep:
         if markers.find(await link.client.read_comments(where), key, link.marker_secret, ours) is None:
             is_new = proposed is not None and proposed.outcome is not None and proposed.outcome["is"] == OPENED
             # What the description says already is not said twice.
-            said, ours = ("", text.invitation(link.settings.organization)) if is_new else (words, "")
-            await link.client.post_comment(where, compose(said, record, key=key, secret=link.marker_secret, ours=ours))
+            said, added = ("", text.invitation(link.settings.organization)) if is_new else (words, "")
+            post = compose(said, record, key=key, secret=link.marker_secret, ours=added)
+            await link.client.post_comment(where, post)
         if run.pushed_sha is not None:
             await in_git_thread(partial(self._note, run, run.pushed_sha, record))
         return Acted(DONE)

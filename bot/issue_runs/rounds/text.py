@@ -38,6 +38,8 @@ def _reason(wake: IssueWake) -> str:
             return f"{author} commented"
         case "mend" | "retry":
             return f"{author} has the agent go on"
+        case "checks":
+            return "a check failed"
         case _:
             return f"the forge has news ({wake.kind})"
 
