@@ -198,7 +198,7 @@ async def test_without_its_extra_muster_says_how_to_install_it(
     world: ForgeHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extra, "lacking", lambda: list(extra.MODULES))
-    with pytest.raises(UserError, match=r"uv tool install 'muster-fleet\[forge\]'") as refused:
+    with pytest.raises(UserError, match=r"pip install 'muster-fleet\[forge\]'") as refused:
         async with world.home.open():
             pass
     assert refused.value.code == "forge.not_installed"
