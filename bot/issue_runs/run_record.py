@@ -53,6 +53,8 @@ class GatheredRun:
     names: Mapping[str, str]
     """Public names of people, by identity."""
     is_pushed: bool
+    declared: Sequence[tuple[str, str]] = ()
+    """Marks of findings that people declared to be no secret, and who did."""
     turns: TurnFacts = TurnFacts()  # noqa: RUF009 - it is frozen
     reached: Sequence[tuple[str, str, str | None]] = ()
     """Provider, account and model of the requests that were answered."""
@@ -82,6 +84,7 @@ async def gather(
         ended = _ended_at(current)
         asked = [each for each in await approvals.asked_since(tx, since, 50) if each.agent == run.agent]
         reached = await usage_ledger.answered(tx, run.agent, since=since, until=ended)
+        wakes = await issue_runs.wakes(tx, run.id)
         audit = await audit_anchors.head_at(tx, services.clock() if ended is None else ended)
     folder = services.paths.agent_folder(run.agent)
     turns = TurnFacts() if current is None else await asyncio.to_thread(read_facts, folder, current.message, ended)
@@ -105,6 +108,9 @@ async def gather(
         answered=[replace(each, title=services.redact(each.title)) for each in asked if each.answer is not None],
         names=names,
         is_pushed=run.pushed_sha is not None,
+        declared=[
+            (wake.cause.split("/")[1], wake.author) for wake in wakes if wake.cause.startswith(issue_runs.ALLOWED)
+        ],
         turns=turns,
         reached=reached,
         accounts=settings.accounts,
@@ -145,7 +151,7 @@ def record_of(gathered: GatheredRun) -> ProvenanceRecord:
         runtime_version=gathered.turns.runtime_version,
         models=models,
         sandboxes=_sandboxes(run, agent),
-        run=f"{run.id}/{gathered.round}",
+        run=f"{run.id}-{gathered.round}",
         session=gathered.turns.session,
         started=datetime.fromtimestamp(began, UTC),
         duration_s=None if ended is None else max(0, int(ended - began)),
@@ -155,15 +161,27 @@ def record_of(gathered: GatheredRun) -> ProvenanceRecord:
         cost_projected=None if projected is None or projected.usd is None else _usd(projected.usd),
         tokens_actual=None if work is None or work.tokens is None else int(work.tokens),
         cost_actual=usd,
-        # Nothing is pushed that the search found something in, or that it did not search.
-        secret_scan=SecretScan.CLEAN if gathered.is_pushed else SecretScan.NOT_RUN,
+        secret_scan=_scan(gathered),
         ending=_ending(run, work),
         operations=tuple(filter(None, map(read_line, run.operations))),
         routes=_routes(gathered),
-        approvals=tuple(_approval(each, gathered.names) for each in gathered.answered),
+        approvals=(
+            *(_approval(each, gathered.names) for each in gathered.answered),
+            *(
+                RecordedApproval(request=f"no secret: {mark}", by=naming.public_name(by, gathered.names))
+                for mark, by in gathered.declared
+            ),
+        ),
         configuration=gathered.configuration,
         audit=gathered.audit,
     )
+
+
+def _scan(gathered: GatheredRun) -> SecretScan:
+    """Return what the search found. Nothing is pushed that was not searched, or in which a person did not allow it."""
+    if not gathered.is_pushed:
+        return SecretScan.NOT_RUN
+    return SecretScan.FOUND if gathered.declared else SecretScan.CLEAN
 
 
 def _ending(run: IssueRun, work: AgentRun | None) -> RunEnding:

@@ -251,7 +251,7 @@ def _because(finding: HealthFinding) -> str:
 
 
 def _quoted(cause: str) -> str:
-    return markdown.code(markdown.one_line(cause, 160))
+    return markdown.code(markdown.one_line(cause, 160).rstrip("."))
 
 
 def _for(finding: HealthFinding, now: float) -> str:

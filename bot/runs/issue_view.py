@@ -94,7 +94,7 @@ def _about(run: IssueRunLine, now: float) -> str:
     label = "by command" if run.picked_how == "pickup" else f"label {markdown.code(run.picked_how)}"
     began = f"Picked up {markdown.span(now - run.created_at)} ago for {markdown.code(run.picked_by)} ({label})"
     waiting = f", {run.waiting_wakes} of them for the next round" if run.waiting_wakes else ""
-    woken = f" Woken {run.wakes} times{waiting}." if run.wakes else ""
+    woken = f" Woken {'once' if run.wakes == 1 else f'{run.wakes} times'}{waiting}." if run.wakes else ""
     return (
         f"Agent {run.agent} ({run.role}), round {run.round}, sandbox {sandboxes}. {began}. "
         f"Its thread is in {markdown.code(run.room)} ({run.connector}).{woken}"

@@ -70,9 +70,11 @@ async def find_work(tx: AsyncConnection, wanted: str) -> AgentRun:
     if isinstance(found, AgentRun):
         return found
     work = await runs.get(tx, f"{found.id}-{found.round}")
-    if work is None:
+    if work is None or work.state not in runs.OPEN:
+        number = found.pull_request
+        ends = f" Merge or close #{number} to end the run." if number is not None and found.pull_state == "open" else ""
         raise UserError(
-            f"The agent of run {markdown.code(found.id)} is not at work ({found.state}); nothing was changed.",
+            f"The agent of run {markdown.code(found.id)} is not at work ({found.state}); nothing was changed.{ends}",
             code="run.over",
         )
     return work

@@ -43,6 +43,11 @@ def it_used(tokens: float | None, usd: float | None) -> str:
 
 def over(run: AgentRun, *, frozen: bool, redact: Callable[[str], str]) -> str:
     """Return the note about the end of a run."""
+    head, _, number = run.id.rpartition("-")
+    if head:
+        # What follows says what the round came to, and what it used.
+        then = "Muster checks what it committed." if run.state == "done" else "What follows says how to go on."
+        return f"{MARKS[run.state]} Round {number}: the agent's work {_ENDED_AS[run.state]}. {then}"
     why = f": {markdown.gist(run.detail, redact, 300).rstrip('.')}" if run.detail else ""
     spent = it_used(run.tokens, run.usd)
     back = command_line(f"resume {run.agent}")

@@ -371,6 +371,12 @@ def muster_yaml(answers: WizardAnswers) -> str:
         "# How what remains of a window is spread over its time.",
         *_PACING,
         "",
+        "# Issues of a forge that become pull requests: docs/how-to/forge.md.",
+        *_FORGE,
+        "",
+        "# The dashboard for browsers, on this machine: docs/how-to/web.md.",
+        "# web: {}",
+        "",
         "# What holds for agents whose entry in roster.yaml does not say otherwise.",
         "agents:",
         "  # runtime: claude",
@@ -378,6 +384,7 @@ def muster_yaml(answers: WizardAnswers) -> str:
         "# none lets an agent act as you do",
         "",
         "approvals:",
+        "  # preset: sandboxed  # agents in a sandbox do not ask; absent: they ask everything",
         "  timeout: 15m  # a request that nobody answers is denied then",
         "delivery:",
         "  give_up_after: 24h  # what cannot be delivered for so long becomes a dead letter",
@@ -442,6 +449,15 @@ _PACING = [
     "#   spread: even  # off: only limits apply",
     "#   burst: 3%  # of a window, ahead of its line",
     "#   borrow: 50%  # of the next day, for work of high urgency",
+]
+_FORGE = [
+    "# forge:",
+    "#   kind: gitea  # also for Forgejo; or github, without url",
+    "#   url: https://git.example.org",
+    "#   token: env:MUSTER_FORGE_TOKEN",
+    "#   organization: acme  # whose members may have agents work",
+    "#   repositories: [acme/app]",
+    "#   sandbox: bubblewrap  # of issues that name none",
 ]
 _NO_OPERATORS = ["# operators:", '#   "matrix:@ana:example.org": admin']
 

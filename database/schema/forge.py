@@ -86,7 +86,7 @@ Index("ix_issue_runs_pull", issue_runs.c.repository, issue_runs.c.pull_request)
 issue_wakes = table(
     "issue_wakes",
     Column("run", String, primary_key=True),
-    Column("cause", String, primary_key=True),  # comment/ID | checks/SHA | mend/ID | retry/ID
+    Column("cause", String, primary_key=True),  # comment/ID | checks/SHA | mend/ID | go/ID | retry/ID | allow/MARK/ID
     Column("kind", String, nullable=False),  # comment | checks | mend | retry
     Column("author", String, nullable=False),
     Column("is_member", Boolean, nullable=False),  # others' words reach the agent only as such, and wake nothing

@@ -12,6 +12,8 @@ from forge.model.references import IssueReference
 from forge.provenance.verification import CommitVerification, ProvenanceFault
 
 _RUN: Final = re.compile(r"<tr><td>run</td><td><code>([^<]{1,1000})</code></td></tr>")
+#: The round, at the end of a run's id.
+_ROUND: Final = re.compile(r"[-/][0-9]+\Z")
 _RECORD: Final = "<summary>Written by the agent "
 
 
@@ -48,8 +50,8 @@ def description_fault(body: str, verified: Sequence[CommitVerification]) -> Prov
     shown = described_run(body)
     if shown is None:
         return ProvenanceFault(code="description_missing", detail="The description shows no record of Muster's.")
-    noted = {signed.record.run.partition("/")[0] for each in verified for signed in each.records}
-    if shown.partition("/")[0] in noted:
+    noted = {_ROUND.sub("", signed.record.run) for each in verified for signed in each.records}
+    if _ROUND.sub("", shown) in noted:
         return None
     said = f"the run {shown[:100]!a}, and no record of a commit that matches is of it."
     return ProvenanceFault(code="description_differs", detail=f"The description shows {said}")

@@ -18,7 +18,7 @@ class BranchTooLarge(PublishingError):
 
 
 class ScannerMissing(PublishingError):
-    """The search for secrets is not installed, so nothing is pushed. Install it with
-    `uv tool install 'muster-fleet[forge]'` or `pip install 'muster-fleet[forge]'`."""
+    """The search for secrets is not installed, so nothing is pushed. Run
+    `pip install 'muster-fleet[forge]'` with the pip of Muster's own environment."""
 
     code = "publishing.no_scanner"

@@ -28,8 +28,8 @@ def make(services: ReportServices) -> None:
         return
     if extra.lacking():
         raise UserError(
-            "Issues cannot become pull requests, because the extra forge is not installed. Run `uv tool install "
-            "'muster-fleet[forge]'` or `pip install 'muster-fleet[forge]'`, or remove forge from muster.yaml.",
+            "Issues cannot become pull requests, because the extra forge is not installed. "
+            f"{extra.INSTALL}, or remove forge from muster.yaml.",
             code="forge.not_installed",
         )
     from bot.issue_runs.rounds.decisions import IssueRunOwner

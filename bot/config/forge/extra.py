@@ -8,7 +8,10 @@ from typing import Final
 
 #: The modules that it brings.
 MODULES: Final = ("detect_secrets",)
-INSTALL: Final = "Run `uv tool install 'muster-fleet[forge]'` or `pip install 'muster-fleet[forge]'`"
+INSTALL: Final = (
+    "Run `pip install 'muster-fleet[forge]'` with the pip of Muster's own environment; docs/how-to/forge.md has the "
+    "command for uv, pipx and a checkout"
+)
 
 
 def lacking(modules: Sequence[str] = MODULES) -> list[str]:

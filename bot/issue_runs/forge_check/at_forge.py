@@ -50,7 +50,8 @@ class ForgeChecks:
         try:
             is_member = await link.client.is_org_member(organization, us.login)
         except MembershipUnknown as error:
-            todo = f"Make {us.login} a member of {organization}, and give the token the scope read:organization."
+            scope = "read:org (fine-grained: Members: read)" if link.settings.kind == "github" else "read:organization"
+            todo = f"Make {us.login} a member of {organization}, and give the token the scope {scope}."
             yield ForgeCheckResult(tried=tried, state="missing", found=str(error), todo=todo)
         except ForgeError as error:
             yield ForgeCheckResult(tried=tried, state="missing", found=str(error), todo="Try again later.")
@@ -116,9 +117,13 @@ class ForgeChecks:
         if link.settings.listens:
             yield await self._webhook(name)
         yield await self._labels(name)
-        yield await self._missing_labels(name)
-        reached = ci_secrets.reached(link.settings.kind, by_fork=by_fork)
-        yield ForgeCheckResult(tried=f"{name}: secrets that a branch reaches", state="note", found=reached)
+        yield await self._labels_to_choose(name)
+
+    def secrets(self) -> ForgeCheckResult:
+        """Say which secrets of CI a pushed branch reaches. It holds for all repositories alike."""
+        block = self.link.settings
+        reached = ci_secrets.reached(block.kind, by_fork=block.pushes.fork)
+        return ForgeCheckResult(tried="secrets that a branch reaches", state="note", found=reached)
 
     async def _fork(self, name: RepositoryName) -> ForgeCheckResult:
         tried = f"{name}: fork"
@@ -178,25 +183,22 @@ class ForgeChecks:
         if wrong := [each for each in ours if each not in known]:
             todo = f"Known are: {', '.join(sorted(known)[:20])}."
             return ForgeCheckResult(tried=tried, state="note", found=f"open issues have {wrong[0]}", todo=todo)
-        if not ours:
-            todo = f"Add labels at the forge, such as {TARGET_LABEL}{min(rules.targets, default='coder')}."
-            return ForgeCheckResult(tried=tried, state="note", found="no open issue has one for Muster", todo=todo)
-        return ForgeCheckResult(tried=tried, state="ok", found=f"open issues have {', '.join(ours[:10])}")
+        return ForgeCheckResult(tried=tried, state="ok", found=f"open issues have {', '.join(ours[:10]) or 'none yet'}")
 
-    async def _missing_labels(self, name: RepositoryName) -> ForgeCheckResult:
-        """Find out which roles and agents no issue can be labelled for."""
+    async def _labels_to_choose(self, name: RepositoryName) -> ForgeCheckResult:
+        """Find out for which roles and agents an issue can be labelled."""
         tried = f"{name}: labels to choose from"
         try:
             there = {each.lower().strip() for each in await self.link.client.labels(name)}
             targets = (await self.source.rules()).targets
         except MusterError as error:
             return ForgeCheckResult(tried=tried, state="note", found=str(error), todo="Look at the labels yourself.")
-        lacking = sorted(label for each in targets if (label := f"{TARGET_LABEL}{each}") not in there)
-        if not lacking:
-            return ForgeCheckResult(tried=tried, state="ok", found="there is one for each role and agent")
-        named = ", ".join(lacking[:20]) + (f" and {len(lacking) - 20} more" if len(lacking) > 20 else "")
-        todo = "Add those that you want to use at the forge."
-        return ForgeCheckResult(tried=tried, state="note", found=f"there are no labels {named}", todo=todo)
+        known = sorted(f"{TARGET_LABEL}{each}" for each in targets)
+        if usable := [label for label in known if label in there]:
+            return ForgeCheckResult(tried=tried, state="ok", found=", ".join(usable[:20]))
+        named = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+        todo = f"Add those that you want to use at the forge. An issue can have one of {named}."
+        return ForgeCheckResult(tried=tried, state="note", found="none", todo=todo)
 
     async def issue(self, at: IssueReference) -> ForgeCheckResult:
         """Decide about one issue, without picking it up. Whether it has a run already is not looked at."""

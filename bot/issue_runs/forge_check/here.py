@@ -9,6 +9,7 @@ from typing import Final
 
 import aiohttp
 
+from bot.config.approvals import DEFAULT_PRESET, Approvals
 from bot.config.forge import extra
 from bot.config.forge.settings import ForgeBlock
 from bot.config.surfaces.web import parse_listen
@@ -59,6 +60,16 @@ def default_sandbox(block: ForgeBlock, kinds: Mapping[str, str]) -> ForgeCheckRe
         todo = "Set `forge: sandbox` to a profile that isolates."
         return ForgeCheckResult(tried=tried, state="missing", found=found, todo=todo)
     return ForgeCheckResult(tried=tried, state="ok", found=f"{block.sandbox} ({kind})")
+
+
+def approvals(block: Approvals) -> ForgeCheckResult:
+    """Say whether agents wait for people before each command."""
+    preset = block.preset or DEFAULT_PRESET
+    if preset == "sandboxed":
+        return ForgeCheckResult(tried="approvals", state="ok", found=f"preset {preset}")
+    todo = "Agents in a sandbox work alone with `approvals: {preset: sandboxed}` in muster.yaml."
+    found = f"preset {preset}: agents wait for people, for example before they commit"
+    return ForgeCheckResult(tried="approvals", state="note", found=found, todo=todo)
 
 
 async def webhook(block: ForgeBlock, environ: Mapping[str, str]) -> ForgeCheckResult:

@@ -39,6 +39,8 @@ def text(results: Sequence[ForgeCheckResult]) -> str:
         lines.append(f"{marks[each.state]} {_shown(each.tried)}: {_shown(each.found)}")
         if each.todo:
             lines.append(f"    {_shown(each.todo)}")
+    count = sum(each.state == "missing" for each in results)
+    lines.append(f"\nWhat is marked ✗ is missing: {count}." if count else "\nNothing is missing.")
     return "\n".join(lines)
 
 

@@ -41,6 +41,7 @@ async def check(
     kinds = {name: profile.kind for name, profile in planner.profiles.items()}
     rooms = [each.name for each in with_main_rooms(settings.connectors)]
     found = [here.installed(extra.lacking()), here.room(rooms), here.default_sandbox(block, kinds)]
+    found.append(here.approvals(settings.approvals))
     if block.listens:
         found.append(await here.webhook(block, environ))
     try:
@@ -60,6 +61,7 @@ async def check(
         found += [each async for each in checks.authors()]
         for name in link.repositories:
             found += [each async for each in checks.repository(name)]
+        found.append(checks.secrets())
         if issue is not None:
             found.append(await checks.issue(issue) if _is_configured(link, issue) else _elsewhere(issue))
     finally:

@@ -24,12 +24,12 @@ def opener(run: IssueRun, url: str) -> str:
     """Return the message that opens a run's thread."""
     where = f"[{run.reference}]({url})" if _PLAIN_URL.fullmatch(url) else f"**{run.reference}**"
     how = (
-        f"{markdown.code(run.picked_by)} asked for it"
+        f"asked for by {markdown.code(run.picked_by)}"
         if run.picked_how == "pickup"
         else f"assigned to {markdown.code(run.picked_by)}, label {markdown.code(run.picked_how)}"
     )
     title = markdown.code(markdown.one_line(run.title, 120) or "(no title)")
-    return f"**{run.agent}** works on {where}: {title}. Picked up: {how}; sandbox {' and '.join(run.sandboxes)}."
+    return f"{where} is picked up for **{run.agent}**: {title}. It is {how}; sandbox {' and '.join(run.sandboxes)}."
 
 
 def refused(reference: IssueReference, sentence: str) -> str:
@@ -67,8 +67,10 @@ def too_many(reference: IssueReference, most: int) -> str:
 
 def ended(run: IssueRun) -> str:
     """Return the answer to a comment after the end of a run."""
-    pull = "" if run.pull_request is None else f"reopen #{run.pull_request} to go on with this work, or "
-    return f"The work on #{run.number} has ended, so no agent reads this. To begin again, {pull}open a new issue."
+    again = "Open a new issue for more."
+    if run.pull_request is not None and run.pull_state != "merged":
+        again = f"Reopen #{run.pull_request} to go on with it, or open a new issue."
+    return f"The work on #{run.number} has ended, so no agent reads this. {again}"
 
 
 def pull_changed(run: IssueRun, state: str) -> str:

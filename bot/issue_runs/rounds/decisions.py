@@ -36,7 +36,7 @@ class IssueRunOwner:
             self.services.rounds.look_again(run.id)
             return Reply(f"What {text.reference(run)} waits for is tried again.", {"id": run.id, "state": run.state})
         _check_waits(run)
-        await ctx.commit("retry", lambda tx: _wake(tx, ctx, run))
+        await ctx.commit("retry", lambda tx: _wake(tx, ctx, run, f"retry/{ctx.run_id}"))
         self.services.rounds.wake()
         return Reply(f"{text.reference(run)} goes on.", {"id": run.id, "state": "queued"})
 
@@ -71,7 +71,7 @@ async def allow(ctx: Context[IssueServices], wanted: str, mark: str) -> Reply:
         current = await issue_runs.get(tx, run.id)
         allowed = [] if current is None else list(current.allowed)
         await issue_runs.change(tx, run.id, only=["failed"], allowed=list(dict.fromkeys([*allowed, given])))
-        await _wake(tx, ctx, run)
+        await _wake(tx, ctx, run, f"{issue_runs.ALLOWED}{given}/{ctx.run_id}")
 
     await ctx.commit("allow", act)
     services.rounds.wake()
@@ -81,10 +81,10 @@ async def allow(ctx: Context[IssueServices], wanted: str, mark: str) -> Reply:
     )
 
 
-async def _wake(tx: AsyncConnection, ctx: Context[Any], run: IssueRun) -> None:
+async def _wake(tx: AsyncConnection, ctx: Context[Any], run: IssueRun, cause: str) -> None:
     wake = IssueWake(
         run=run.id,
-        cause=f"retry/{ctx.run_id}",
+        cause=cause,
         kind="retry",
         author=ctx.identity,
         is_member=True,

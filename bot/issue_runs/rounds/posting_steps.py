@@ -16,10 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.issue_runs import run_record
 from bot.issue_runs.agent_tools.write_order import kept_description, writes
+from bot.issue_runs.rounds import text
 from bot.issue_runs.rounds.push_place import push_place
 from bot.issue_runs.rounds.round_state import (
     DONE,
     GIVEN_UP,
+    OPENED,
     RoundContext,
     in_git_thread,
     issue_of,
@@ -74,13 +76,14 @@ class ProposeStep:
         elif pull.is_open and pull.is_draft and run.is_done:
             await link.client.mark_ready(IssueReference(name, pull.number))
         opened = pull
+        is_new = opened.number != run.pull_request
         state = "open" if opened.is_open else "merged" if opened.is_merged else "closed"
 
         async def also(tx: AsyncConnection) -> None:
             values = {"pull_request": opened.number, "pull_url": opened.url, "pull_state": state}
             await issue_runs.change(tx, run.id, only=ACTIVE, active_at=self.round.services.clock(), **values)
 
-        return Acted(DONE, also)
+        return Acted(OPENED if is_new else DONE, also)
 
     async def _open(self, run: IssueRun, name: RepositoryName) -> PullRequest:
         link = self.round.link
@@ -138,9 +141,11 @@ class RecordStep:
         words, record = await _made(self.round, run)
         ours = (await link.whoami()).account.id
         if markers.find(await link.client.read_comments(where), key, link.marker_secret, ours) is None:
+            is_new = proposed is not None and proposed.outcome is not None and proposed.outcome["is"] == OPENED
             # What the description says already is not said twice.
-            said = words if run.round > 1 else ""
-            await link.client.post_comment(where, compose(said, record, key=key, secret=link.marker_secret))
+            said, added = ("", text.invitation(link.settings.organization)) if is_new else (words, "")
+            post = compose(said, record, key=key, secret=link.marker_secret, ours=added)
+            await link.client.post_comment(where, post)
         if run.pushed_sha is not None:
             await self._note(run, run.pushed_sha, record)
         return Acted(DONE)

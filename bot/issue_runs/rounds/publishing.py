@@ -25,6 +25,8 @@ from forge.publishing.rules import PROTECTED_PATHS, PublishingRules
 from forge.publishing.secret_scan import ScanSettings
 from forge.runs.round import PublishResult
 
+#: The kind of finding that there is nothing to push.
+EMPTY: Final = "empty"
 #: What is to be done where the forge did not take a branch.
 _ADVICE: Final = {
     PushOutcome.MOVED: "Somebody else pushed to the branch {branch}, or deleted it. Nothing of theirs was changed. "
@@ -90,7 +92,7 @@ def _publish(ground: RunGround, run: IssueRun, terms: PublishTerms) -> Published
     record = ground.clone.record()
     base = run.base_sha if record is None else record.base
     if base is None:
-        return _refused("empty", "There is no base to compare with: the repository had no commit.")
+        return _refused(EMPTY, "There is no base to compare with: the repository had no commit.")
     rules = PublishingRules(
         identity=ground.identity,
         issue=run.number,
@@ -99,7 +101,7 @@ def _publish(ground: RunGround, run: IssueRun, terms: PublishTerms) -> Published
     )
     with incoming.opened(terms.folder, ground.clone, repository, base, given_up=terms.given_up) as fetched:
         if fetched is None or fetched.tip == base:
-            return _refused("empty", "The agent committed nothing.")
+            return _refused(EMPTY, "The agent committed nothing.")
         if fetched.tip == run.pushed_sha and run.pull_request is not None:
             return PublishedBranch(result=PublishResult.UNCHANGED, branch=run.branch, sha=fetched.tip, base_sha=base)
         head = repository_refs.commit(repository, f"refs/heads/{base_branch}")

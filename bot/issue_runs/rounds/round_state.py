@@ -29,6 +29,8 @@ _GIT_THREADS: Final = ThreadPoolExecutor(4, thread_name_prefix="forge-git")
 #: What an order comes to whose round is not the current one any more, such as after a restored backup.
 STALE: Final = {RoundStep.WORK: WorkResult.STOPPED.value, RoundStep.PUBLISH: PublishResult.REFUSED.value}
 DONE: Final = "done"
+#: What the order *propose* comes to if it opened the pull request; *done*: there was one.
+OPENED: Final = "opened"
 #: What the orders *propose* and *record* come to if the forge refuses them for too long.
 GIVEN_UP: Final = "given_up"
 

@@ -394,7 +394,7 @@ class Rounds:
         return await settle_step.decided(tx, question, word, by=by, now=self.round.services.clock())
 
     async def _may_go_on(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
-        return f"{by} lets it go on."
+        return "It goes on."
 
     async def _after_decision(self, question: Question, word: str) -> None:
         self.wake()

@@ -9,8 +9,10 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.approvals.questions import QuestionChoice
+from bot.issue_runs.intake.notices import notice
 from bot.issue_runs.rounds import text
-from bot.issue_runs.rounds.round_state import DONE, GIVEN_UP, RoundContext, order_key, thread_of
+from bot.issue_runs.rounds.publishing import EMPTY
+from bot.issue_runs.rounds.round_state import DONE, GIVEN_UP, OPENED, RoundContext, issue_of, order_key, thread_of
 from bot.issue_runs.services import IssueServices
 from bot.runs.issue_lines import sentence_of
 from bot.text.errors import UserError
@@ -30,6 +32,7 @@ REFUSED: Final = "issue run"
 USED_UP: Final = "issue wakes"
 _MEND: Final = QuestionChoice("✏️", "mend", "have the agent mend it")
 _RETRY: Final = QuestionChoice("🔁", "retry", "try again with what there is")
+_AGAIN: Final = QuestionChoice("▶️", "go", "have the agent go on")
 GO_ON: Final = QuestionChoice("▶️", "go", "go on")
 
 
@@ -72,7 +75,8 @@ class SettleStep:
                 words = text.failed(run, work, why, services.redact)
                 await self.round.tell(tx, run, f"{run.round}/settled", words)
             else:
-                await self.round.tell(tx, run, f"{run.round}/settled", text.settled(run, work, services.redact))
+                words = text.settled(run, work, services.redact, published=published, is_new=OPENED in posts)
+                await self.round.tell(tx, run, f"{run.round}/settled", words)
 
         return Acted(DONE, also)
 
@@ -84,7 +88,12 @@ class SettleStep:
     async def _ask(self, tx: AsyncConnection, run: IssueRun, work: AgentRun | None) -> None:
         services = self.round.services
         row = await agents.get(tx, run.agent)
-        words = text.refused(run, work, services.redact)
+        is_empty = all(each.get("kind") == EMPTY for each in run.findings or ())
+        words = text.nothing(run, work) if is_empty else text.refused(run, work, services.redact)
+        if is_empty:
+            link, at = self.round.link, issue_of(run)
+            told = text.stopped_short(run, link.settings.organization)
+            await forge_orders.add(tx, notice(link, at, f"empty/{run.round}", told, now=services.clock(), run=run.id))
         if row is None:
             await self.round.tell(tx, run, f"{run.round}/settled", words)
             return
@@ -94,7 +103,7 @@ class SettleStep:
             kind=REFUSED,
             cause=f"{run.id}/{run.round}",
             text=words,
-            choices=(_MEND, _RETRY),
+            choices=(_AGAIN,) if is_empty else (_MEND, _RETRY),
             place=thread_of(run),
         )
 
@@ -121,7 +130,7 @@ async def decided(tx: AsyncConnection, question: Question, word: str, *, by: str
     run = await issue_runs.of_agent(tx, question.agent)
     if run is None or run.state != "failed":
         raise UserError("This run does not wait for a decision now; nothing was changed.", code="issue.not_waiting")
-    mends = word == _MEND.word
+    mends = word != _RETRY.word
     wake = IssueWake(
         run=run.id,
         cause=f"{word}/{question.id}",
@@ -132,7 +141,7 @@ async def decided(tx: AsyncConnection, question: Question, word: str, *, by: str
         at=now,
     )
     await issue_runs.add_wake(tx, wake)
-    return f"{by} has its agent mend it." if mends else f"{by} has it tried again."
+    return f"{run.agent} {'mends it' if word == _MEND.word else 'goes on'}." if mends else "It is tried again."
 
 
 def _event(run: IssueRun, now: float) -> ForgeEventRow:

@@ -11,7 +11,8 @@ from bot.runs.issue_lines import sentence_of
 from bot.runs.text import it_used
 from bot.text import markdown
 from database.queries.agents.runs import AgentRun
-from database.queries.forge.issue_runs import IssueRun
+from database.queries.forge.issue_runs import IssueRun, IssueWake
+from forge.runs.round import PublishResult
 
 #: Findings that are listed in one message.
 _LISTED: Final = 10
@@ -24,9 +25,40 @@ def reference(run: IssueRun) -> str:
     return markdown.code(run.reference)
 
 
-def settled(run: IssueRun, work: AgentRun | None, redact: Redact) -> str:
-    """Return the report about a round that ended with a pull request, or with nothing new."""
-    where = f"pull request {run.pull_request}" if run.pull_request is not None else "no pull request yet"
+def woken(run: IssueRun, wakes: Sequence[IssueWake]) -> str:
+    """Return why a run goes on."""
+    why = dict.fromkeys(_reason(wake) for wake in wakes if wake.is_member)
+    return f"▶ Round {run.round} of {reference(run)}: {markdown.some(list(why)) or 'an operator'}."
+
+
+def _reason(wake: IssueWake) -> str:
+    author = markdown.code(markdown.one_line(wake.author, 60))
+    match wake.kind:
+        case "comment":
+            return f"{author} commented"
+        case "mend" | "retry":
+            return f"{author} has the agent go on"
+        case "checks":
+            return "a check failed"
+        case _:
+            return f"the forge has news ({wake.kind})"
+
+
+def settled(run: IssueRun, work: AgentRun | None, redact: Redact, *, published: str | None, is_new: bool) -> str:
+    """Return the report about a round that left something at the forge, or had nothing new for it.
+
+    Args:
+        run: the run.
+        work: what its agent did in the round.
+        redact: masks secrets.
+        published: the outcome of the step *publish*.
+        is_new: whether the pull request was opened in this round.
+    """
+    where = "no pull request yet"
+    if run.pull_request is not None:
+        where = f"{'a pull request' if is_new else 'new commits in pull request'} #{run.pull_request}"
+        if published == PublishResult.UNCHANGED:
+            where = f"no new commits in pull request #{run.pull_request}"
     link = f": {run.pull_url}" if run.pull_url else ""
     signal = summary = ""
     if run.signal is None:
@@ -55,9 +87,41 @@ def refused(run: IssueRun, work: AgentRun | None, redact: Redact) -> str:
     marks = list(dict.fromkeys(str(each["mark"]) for each in findings if each.get("mark")))
     allow = ""
     if marks:
-        shown = command_line(f"runs allow {run.id} {marks[0]}")
-        allow = f"\n\nIf something is no secret, {shown} allows it (marks: {', '.join(map(markdown.code, marks))})."
+        shown = ", ".join(command_line(f"runs allow {run.id} {mark}") for mark in marks[:_LISTED])
+        allow = f"\n\nIf it is no secret: {shown}"
     return f"🛑 The commits for {reference(run)} were not pushed.{_cost(work)}\n\n" + "\n".join(lines) + allow
+
+
+def nothing(run: IssueRun, work: AgentRun | None) -> str:
+    """Return the question about a round in which the agent committed nothing."""
+    return (
+        f"🛑 {reference(run)}: {_ended(run)}, and it committed nothing.{_cost(work)} "
+        "A comment of a member on the issue has it go on."
+    )
+
+
+def stopped_short(run: IssueRun, organization: str) -> str:
+    """Return what the issue is told of the same."""
+    how = _ended(run)
+    return (
+        f"{how[:1].upper()}{how[1:]}, and there is no change yet. When a member of {organization} comments here, it "
+        "goes on."
+    )
+
+
+def _ended(run: IssueRun) -> str:
+    match (run.signal or {}).get("status"):
+        case "blocked":
+            return "the agent is blocked"
+        case "failed":
+            return "the agent gave up"
+        case _:
+            return "the agent's turn is over"
+
+
+def invitation(organization: str) -> str:
+    """Return what a new pull request is told besides its record."""
+    return f"When a member of {organization} comments here, the agent goes on. To end its work, merge or close this."
 
 
 def used_up(run: IssueRun, refusal: str) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.issue_runs.rounds import places, prompts
+from bot.issue_runs.rounds import places, prompts, text
 from bot.issue_runs.rounds.push_place import push_place
 from bot.issue_runs.rounds.round_state import RoundContext, in_git_thread, order_key, work_id
 from bot.issue_runs.rounds.workspace import EarlierWork
@@ -69,7 +69,7 @@ class WorkStep:
         if work is None:
             if before in (WorkResult.SIGNALLED, WorkResult.SILENT):
                 return Acted(_signalled(run).value)
-            return await self._begin(run, wakes)
+            return await self._begin(run)
         if work.state in runs.OPEN:
             return ActAgain("Its agent works.")
         if signals:
@@ -82,7 +82,7 @@ class WorkStep:
         folder = self.round.services.paths.agent_folder(work.agent)
         return read_facts(folder, work.message, work.turn_ended_at or work.ended_at).is_cut
 
-    async def _begin(self, run: IssueRun, wakes: list[IssueWake]) -> Acted | ActAgain:
+    async def _begin(self, run: IssueRun) -> Acted | ActAgain:
         services = self.round.services
         try:
             async with services.store.read() as tx:
@@ -102,6 +102,7 @@ class WorkStep:
             return _ended(run.id, WorkResult.FAILED, str(error))
         async with services.store.read() as tx:
             summary = await _summary(tx, run)
+            wakes = await _unread(tx, run, resumes=resumes)
         if resumes:
             prompt = prompts.again(run, wakes)
         else:
@@ -112,6 +113,8 @@ class WorkStep:
             await runs.add(tx, self._work(run, prompt, named, resumes=resumes))
             values = {"base_branch": run.base_branch, "base_sha": run.base_sha, "active_at": services.clock()}
             await issue_runs.change(tx, run.id, only=["running"], **values)
+            if wakes:
+                await self.round.tell(tx, run, f"{run.round}/woken", text.woken(run, wakes))
         services.runs.wake()
         return ActAgain("Its agent works.")
 
@@ -176,6 +179,23 @@ async def _before(tx: AsyncConnection, run: IssueRun) -> str | None:
     """Return how the work of the round before ended; None if it was not done."""
     order = await forge_orders.get(tx, order_key(run.id, run.round - 1, RoundStep.WORK))
     return None if order is None or order.outcome is None else str(order.outcome["is"])
+
+
+async def _unread(tx: AsyncConnection, run: IssueRun, *, resumes: bool) -> list[IssueWake]:
+    """Return why the run goes on, with what earlier rounds could not bring to the agent that works now.
+
+    Args:
+        tx: a transaction.
+        run: the run.
+        resumes: the agent goes on with its conversation, so it knows the prompts that it got.
+    """
+    first = run.round
+    while first > 1:
+        work = await runs.get(tx, f"{run.id}-{first - 1}")
+        if work is not None and (work.started_at is not None if resumes else work.state == "done"):
+            break
+        first -= 1
+    return [wake for wake in await issue_runs.wakes(tx, run.id) if wake.round is not None and wake.round >= first]
 
 
 async def _signals(tx: AsyncConnection, run: IssueRun) -> bool:

@@ -19,6 +19,8 @@ IssueRunState = Literal["queued", "running", "checking", "frozen", "destroyed", 
 ACTIVE: Final[tuple[IssueRunState, ...]] = ("running", "checking")
 #: States of a run that is not over.
 ALIVE: Final[tuple[IssueRunState, ...]] = ("queued", "running", "checking", "frozen", "failed")
+#: The cause of a wake begins so if a person declared that a finding is no secret; its mark follows.
+ALLOWED: Final = "allow/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

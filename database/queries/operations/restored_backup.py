@@ -55,6 +55,8 @@ class EndedByRestore:
     messages: int
     """To agents: they may have been read, and are *uncertain* now."""
     approvals: int
+    runs: int
+    """Of issues, and of single prompts."""
     tasks: int
     """In the queue or with an agent: they may have been done, and are failed now."""
     questions: int
@@ -115,11 +117,13 @@ async def settle(
     await tx.execute(
         update(tool_calls).where(tool_calls.c.state != "over").values(state="over", arguments={}, updated_at=now)
     )
-    await tx.execute(
-        update(issue_runs)
-        .where(issue_runs.c.state.in_(("queued", "running", "checking")))
-        .values(state="failed", detail=_WHY, active_at=now)
-    )
+    of_issues = (
+        await tx.execute(
+            update(issue_runs)
+            .where(issue_runs.c.state.in_(("queued", "running", "checking")))
+            .values(state="failed", detail=_WHY, active_at=now)
+        )
+    ).rowcount
     failed, withdrawn, taken = await _settle_pacing(tx, now)
     looked_for = (
         await tx.execute(
@@ -147,9 +151,11 @@ async def settle(
         told = PositionRow(agent=agent, incarnation=incarnation, seq=1, view_incarnation=incarnation, view_seq=1)
         await move(tx, told, now)
     await _settle_topics(tx, now)
-    await tx.execute(
-        update(runs).where(runs.c.state.in_(("queued", "running"))).values(state="failed", detail=_WHY, ended_at=now)
-    )
+    ended = update(runs).values(state="failed", detail=_WHY, ended_at=now)
+    ended = ended.where(runs.c.state.in_(("queued", "running")))
+    # Rounds are counted with the run of their issue. Only their ids have a hyphen.
+    await tx.execute(ended.where(runs.c.id.like("%-%")))
+    alone = (await tx.execute(ended)).rowcount
     # A session may have been ended since.
     await tx.execute(delete(web_sessions))
     # Traces begin anew, with other ids: what ended here ended otherwise in those that were sent.
@@ -161,6 +167,7 @@ async def settle(
         commands=commands,
         messages=messages,
         approvals=asked,
+        runs=of_issues + alone,
         tasks=failed,
         questions=withdrawn,
         authorizations=taken,

@@ -54,6 +54,19 @@ def _approval(by: str, **answer: object) -> Approval:
     )  # fmt: skip
 
 
+async def test_who_declared_a_finding_to_be_no_secret_stands_in_the_record(world: ForgeHouse) -> None:
+    async with world.home.open():
+        run = await world.queue("[[say: x]]")
+    ana = "matrix:@ana:example.org"
+    gathered = GatheredRun(
+        run=run, round=2, work=None, agent=None, names={ana: "Ana"}, is_pushed=True, declared=[("c0ffee", ana)],
+    )  # fmt: skip
+    shown = render(record_of(gathered))
+    assert "<td>secret scan</td><td>found</td>" in shown
+    assert "<code>no secret: c0ffee</code> by <code>Ana</code>" in shown
+    assert f"<td>run</td><td><code>{run.id}-2</code></td>" in shown, "`muster runs` takes this id"
+
+
 async def test_an_approver_is_named_as_configured_or_by_a_neutral_word(world: ForgeHouse) -> None:
     async with world.home.open():
         run = await world.queue("[[say: x]]")

@@ -30,7 +30,7 @@ from bot.issue_runs.rounds.posting_steps import RecordStep
 from bot.issue_runs.rounds.publish_step import PublishStep
 from bot.issue_runs.rounds.round_state import RoundContext
 from bot.issue_runs.rounds.service import Rounds
-from bot.issue_runs.rounds.workspace import RunGround
+from bot.issue_runs.rounds.workspace import EarlierWork, RunGround
 from bot.issue_runs.services import IssueServices
 from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import Composer
@@ -155,7 +155,7 @@ class PlayedAgents:
 class PlayedGround(RunGround):
     """A folder in place of a clone: each file is a commit."""
 
-    def prepare(self, branch: str, *, sandboxed: bool, pushed: tuple[str, str] | None = None) -> str | None:
+    def prepare(self, branch: str, *, sandboxed: bool, pushed: EarlierWork | None = None) -> str | None:
         for folder in (self.clone.place, self.clone.folder):
             folder.mkdir(parents=True, exist_ok=True)
         CloneRecord(source=self.link.folder, sandboxed=True, base=None, began_on=None).save(self.clone.folder)

@@ -134,9 +134,14 @@ async def test_commands_take_an_issues_run_by_its_id(home: House) -> None:
     for words in ("c0ffee", "Too large", f"{RUN.id}-2", "$0.50", "runs allow", "pulls/18"):
         assert words in whole
     assert SECRET not in table + whole
-    assert "Prompt" in await home.ask(f"!runs {RUN.id}-2"), "a round is shown by its own id"
+    shown = await home.ask(f"!runs {RUN.id}-2")
+    assert "Prompt" in shown, "a round is shown by its own id"
+    assert f"`!runs {RUN.id}` shows all of it" in shown
+    assert "--resume" not in shown, "a round goes on by what is said of its issue"
     assert "Did you mean '5e7a1c90ab'?" in await home.ask("!runs 5e7a1c9oab")
-    assert "is over (done)" in await home.ask(f"!runs stop {RUN.id}")
+    refusal = await home.ask(f"!runs stop {RUN.id}")
+    assert f"is not at work ({RUN.state})" in refusal
+    assert "close #18" in refusal
     # Without a forge in muster.yaml nothing could go on with it.
     assert "names no forge" in await home.ask(f"!runs retry {RUN.id}")
 

@@ -84,6 +84,8 @@ async def test_a_forge_that_is_set_up_has_nothing_missing(forge: ForgeServer, se
     found = await setup.check(issue=number)
     assert missing(found) == []
     assert exit_status(list(found.values())) == 0
+    assert text(list(found.values())).endswith("Nothing is missing.")
+    assert found[f"{SHOP}: labels to choose from"].state == "ok"
     assert "it would be picked up" in found[f"pick-up of {SHOP}#{number}, dry"].found
     assert found[f"signed event to 127.0.0.1:{setup.port}"].state == "ok"
     assert all(each.method == "GET" for each in forge.requests)
@@ -97,7 +99,9 @@ async def test_each_thing_that_is_missing_is_named_with_what_to_do(forge: ForgeS
     assert missing(found) == [f"{SHOP}: protected branches", f"{SHOP}: webhook", f"pick-up of {SHOP}#{number}, dry"]
     assert all(found[name].todo for name in missing(found))
     assert found[f"{SHOP}: labels"].state == "note"
-    assert "muster:coder" in found[f"{SHOP}: labels to choose from"].found
+    assert "muster:coder" in found[f"{SHOP}: labels to choose from"].todo
+    assert "wait for people" in found["approvals"].found
+    assert text(list(found.values())).endswith("What is marked ✗ is missing: 3.")
     assert "`nobody`" in found[f"pick-up of {SHOP}#{number}, dry"].todo
 
 
@@ -131,7 +135,7 @@ async def test_a_fork_is_no_condition_but_its_name_has_to_be_free(forge: ForgeSe
     # A rule of the repository does not concern what is pushed to the fork.
     forge.protect(SHOP, "muster/*")
 
-    async def check() -> ForgeFinding:
+    async def check() -> ForgeCheckResult:
         found = await setup.check(webhooks=None, pushes="{fork: true}")
         assert missing(found) in ([], [tried])
         return found[tried]

@@ -12,7 +12,7 @@ from bot.issue_runs.rounds.service import Rounds
 from bot.runs import beginning
 from bot.runs.services import RunServices
 from database.queries.agents.runs import OPEN
-from tests.bot.issue_runs.forge_house import RUN, ForgeHouse
+from tests.bot.issue_runs.forge_house import RUN, SHOP, ForgeHouse
 
 PRICE = "[[commit: shop.py def price(): return 2]]"
 SECRET = "ghp_" + "Zx9" * 12
@@ -38,14 +38,21 @@ async def test_an_operator_allows_what_is_no_secret(world: ForgeHouse) -> None:
         assert SECRET in world.changed()
 
 
-async def test_a_button_has_the_agent_mend_it(world: ForgeHouse) -> None:
+async def test_who_reads_the_issue_knows_that_its_agent_is_blocked_and_a_button_has_it_go_on(
+    world: ForgeHouse,
+) -> None:
     async with world.home.open():
-        await world.queue("[[say: nothing]]")
+        blocked = '{"status": "blocked", "summary": "Which price?"}'
+        run = await world.queue(f"[[tool: signal_done {blocked}]] [[say: nothing]]")
         await world.settled()
         thread = await world.thread()
-        question = await world.home.heard(thread, "were not pushed")
+        question = await world.home.heard(thread, "the agent is blocked, and it committed nothing")
+        assert "were not pushed" not in question
+        while not (remarks := world.forge.item(SHOP, run.number).remarks):
+            await asyncio.sleep(0.02)
+        assert "blocked" in remarks[0].body
         asked = next(said for said in world.home.chat.messages(thread) if said.text == question)
-        world.home.chat.react(asked.event_id, "✏️", conversation=thread)
+        world.home.chat.react(asked.event_id, "▶️", conversation=thread)
         await world.settled(2)
         work = await world.work(2)
         assert work is not None

@@ -20,7 +20,7 @@ WRONG = {
         ".gitea/workflows/x.yml is protected",
     ),
     "a large file": (f"[[run: truncate -s 200M film && {_COMMIT}]] [[say: done]]", "film has 209.7 MB"),
-    "nothing": ("[[say: I would not know]]", "The agent committed nothing"),
+    "nothing": ("[[say: I would not know]]", "it committed nothing"),
 }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from bot.config.forge import extra
 from bot.text.errors import UserError
 from forge.model.errors import ForgeError
-from tests.bot.issue_runs.forge_house import SHOP, ForgeHouse
+from tests.bot.issue_runs.forge_house import RUN, SHOP, ForgeHouse
 
 PRICE = "[[commit: shop.py def price(): return 2]]"
 
@@ -28,11 +30,14 @@ async def test_an_issue_becomes_a_pull_request_with_the_record(world: ForgeHouse
         assert "The price is 2 now" in (item.body or "")
         (comment,) = item.remarks
         assert "signal_done" in comment.body
+        assert comment.body.startswith("When a member of acme comments here"), "people read how to go on"
         assert pull.head_branch == f"muster/issue-{run.number}-raise-the-price"
         assert settled.pushed_sha == pull.head_sha
         assert "refs/notes/muster" in world.forge.repository(SHOP).git.refs()
         heard = await world.home.heard(await world.thread(), "pull request")
         assert f"/{SHOP}/pulls/" in heard
+        await world.home.heard(await world.thread(), "Round 1: the agent's work is done. Muster checks")
+        assert not any("!resume" in said.text for said in world.home.chat.messages(await world.thread()))
         assert (await world.home.row("coder17")).wanted == "frozen"
 
 
@@ -61,10 +66,25 @@ async def test_a_comment_begins_a_second_round_in_the_same_conversation(world: F
         ((item, pull),) = world.pulls()
         assert second.pushed_sha == pull.head_sha != first.pushed_sha
         assert "+def price(): return 3" in world.changed()
-        assert "It is 3 now." in item.remarks[-1].body
+        assert item.remarks[-1].body.startswith("It is 3 now.")
+        await world.home.heard(await world.thread(), f"Round 2 of `{first.reference}`: `ana` commented")
+        await world.home.heard(await world.thread(), f"has new commits in pull request #{item.number}")
         assert len(item.remarks) == 2
         assert not pull.is_draft
         assert not item.title.startswith("WIP:")
+
+
+async def test_a_comment_reaches_the_next_agent_if_the_first_one_could_not_get_it(world: ForgeHouse) -> None:
+    async with world.home.open():
+        await world.queue(f"{PRICE} [[say: one]]")
+        await world.settled()
+        shutil.rmtree(world.home.paths.workspace("coder17"))
+        await world.wake_by("Make it three.")
+        assert (await world.settled(2)).state == "failed"
+        await world.home.ask("!kill coder17")
+        assert "is killed" in await world.home.ask("!confirm")
+        await world.home.ask(f"!runs retry {RUN}")
+        assert "Make it three." in (await world.at_work(3)).prompt
 
 
 async def test_a_comment_of_a_stranger_wakes_nothing_and_reaches_the_agent_as_such(world: ForgeHouse) -> None:
@@ -165,7 +185,7 @@ async def test_without_its_extra_muster_says_how_to_install_it(
     world: ForgeHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extra, "lacking", lambda: list(extra.MODULES))
-    with pytest.raises(UserError, match=r"uv tool install 'muster-fleet\[forge\]'") as refused:
+    with pytest.raises(UserError, match=r"pip install 'muster-fleet\[forge\]'") as refused:
         async with world.home.open():
             pass
     assert refused.value.code == "forge.not_installed"

@@ -14,6 +14,7 @@ from database.schema import (
     account_leases,
     authorizations,
     continuations,
+    issue_runs,
     questions,
     runs,
     schedules,
@@ -103,11 +104,17 @@ async def test_no_run_goes_on(store: Store) -> None:
     async with store.write(STEP) as tx:
         for state in ("queued", "running", "done"):
             await tx.execute(insert(runs).values(some(runs, state, state=state)))
+        await tx.execute(insert(runs).values(some(runs, "5e7a1c-1", state="running")))
+        for number, state in enumerate(("queued", "running", "frozen")):
+            await tx.execute(insert(issue_runs).values(some(issue_runs, state, state=state, number=number)))
     async with store.write(STEP) as tx:
-        await restored_backup.settle(tx, "r", now=NOW, backup_at=THEN, places={})
+        settled = await restored_backup.settle(tx, "r", now=NOW, backup_at=THEN, places={})
+    assert settled.runs == 4, "two of prompts and two of issues; a round is no run of its own"
     async with store.read() as tx:
         found = {row[0]: row[1] for row in await tx.execute(select(runs.c.id, runs.c.state))}
-        assert found == {"queued": "failed", "running": "failed", "done": "done"}
+        assert found == {"queued": "failed", "running": "failed", "5e7a1c-1": "failed", "done": "done"}
+        found = {row[0]: row[1] for row in await tx.execute(select(issue_runs.c.id, issue_runs.c.state))}
+        assert found == {"queued": "failed", "running": "failed", "frozen": "frozen"}
 
 
 async def test_no_browser_is_logged_in_again(store: Store) -> None:
