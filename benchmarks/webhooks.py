@@ -1,6 +1,6 @@
 """How long a forge waits until a webhook is durable: 200 signed ones at once, over HTTP, into a register on the disk.
 
-They are sent by a process of their own.
+They are sent by a process of their own, which does as little as it can beside.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import tempfile
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-
-import aiohttp
 
 from benchmarks.figures import Figure, percentile
 from core.crash_points import declare
@@ -29,8 +28,8 @@ from forge.webhooks.listener import PATH, WebhookListener
 
 AT_ONCE = 200
 ROUNDS = 10
-#: Seconds from the first byte to the answer, which comes after the commit, p99. GitHub gives up after 10.
-AT_MOST_S = 1.0
+#: Seconds from the first byte to the answer, which comes after the commit, p99.
+AT_MOST_S = 0.1
 STEP = declare("benchmarks.webhooks")
 _SECRET = "a-secret-for-the-benchmark"
 
@@ -71,7 +70,7 @@ async def _measured() -> tuple[list[float], int]:
         host, port = listener.address
         try:
             sender = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "benchmarks.webhooks", f"http://{host}:{port}{PATH}"),
+                *(sys.executable, "-m", "benchmarks.webhooks", host, str(port)),
                 stdout=asyncio.subprocess.PIPE,
             )
             shown, _ = await sender.communicate()
@@ -86,29 +85,51 @@ async def _measured() -> tuple[list[float], int]:
     return took, commits
 
 
-async def _sent(url: str) -> list[float]:
+class _Delivery(asyncio.Protocol):
+    """A connection as a reverse proxy keeps it: one delivery, and the moment at which its answer was there."""
+
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+        self.took: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def send(self) -> None:
+        self._began = time.perf_counter()
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        if not data.startswith(b"HTTP/1.1 200 "):
+            self.took.set_exception(AssertionError(f"the answer is {data[:100]!r}"))
+        else:
+            self.took.set_result(time.perf_counter() - self._began)
+        self.transport.close()
+
+
+async def _sent(host: str, port: int) -> list[float]:
     took: list[float] = []
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE)) as session:
-        for _ in range(ROUNDS):
-            took += await asyncio.gather(*(_send(session, url, number) for number in range(AT_ONCE)))
+    loop = asyncio.get_running_loop()
+    for _ in range(ROUNDS):
+        requests = [_request(number + 1) for number in range(AT_ONCE)]
+        opened = [await loop.create_connection(partial(_Delivery, each), host, port) for each in requests]
+        for _, delivery in opened:
+            delivery.send()
+        took += await asyncio.gather(*(delivery.took for _, delivery in opened))
     return took
 
 
-async def _send(session: aiohttp.ClientSession, url: str, number: int) -> float:
-    content = {"repository": {"full_name": "acme/shop"}, "issue": {"number": number + 1, "body": "x" * 4_000}}
+def _request(number: int) -> bytes:
+    content = {"repository": {"full_name": "acme/shop"}, "issue": {"number": number, "body": "x" * 4_000}}
     body = json.dumps(content).encode()
-    headers = {
-        "X-Gitea-Event": "issue_comment",
-        "X-Gitea-Delivery": str(uuid.uuid4()),
-        "X-Gitea-Signature": hmac.new(_SECRET.encode(), body, hashlib.sha256).hexdigest(),
-    }
-    began = time.perf_counter()
-    async with session.post(url, data=body, headers=headers) as response:
-        if response.status != 200:
-            raise AssertionError(f"status {response.status}")
-        await response.read()
-    return time.perf_counter() - began
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nHost: muster.example\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nX-Gitea-Event: issue_comment\r\nX-Gitea-Delivery: {uuid.uuid4()}\r\n"
+        f"X-Gitea-Signature: {hmac.new(_SECRET.encode(), body, hashlib.sha256).hexdigest()}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_sent(sys.argv[1]))))
+    print(json.dumps(asyncio.run(_sent(sys.argv[1], int(sys.argv[2])))))
