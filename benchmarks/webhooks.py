@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from aiohttp import web
+
 from benchmarks.figures import Figure, percentile
 from core.crash_points import declare
 from database.engine.store import Store
@@ -36,18 +38,49 @@ _SECRET = "a-secret-for-the-benchmark"
 
 def measure() -> list[Figure]:
     """Send rounds of webhooks at once, and measure each from its first byte to its answer."""
-    took, commits = asyncio.run(_measured())
+    bare = asyncio.run(_bare())
+    took, commits, cpu = asyncio.run(_measured())
     return [
+        Figure(name=f"{AT_ONCE} to a bare aiohttp server, p99", value=percentile(bare, 99) * 1000, unit="ms"),
         Figure(name=f"{AT_ONCE} webhooks at once, p50", value=percentile(took, 50) * 1000, unit="ms"),
         Figure(
             name=f"{AT_ONCE} webhooks at once, p99", value=percentile(took, 99) * 1000, unit="ms",
             at_most=AT_MOST_S * 1000,
         ),
-        Figure(name="commits for each", value=commits / ROUNDS, unit=""),
+        Figure(name="CPU for one of them", value=cpu / (AT_ONCE * ROUNDS) * 1000, unit="ms"),
+        Figure(name="commits for all of them", value=commits / ROUNDS, unit=""),
     ]  # fmt: skip
 
 
-async def _measured() -> tuple[list[float], int]:
+async def _bare() -> list[float]:
+    """Return how long deliveries take that are read and answered, and nothing else."""
+
+    async def answer(http: web.Request) -> web.Response:
+        await http.read()
+        return web.Response(text="Taken.\n")
+
+    application = web.Application()
+    application.router.add_post(PATH, answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=AT_ONCE).start()
+    try:
+        return await _sent_by_another(*runner.addresses[0][:2])
+    finally:
+        await runner.cleanup()
+
+
+async def _sent_by_another(host: str, port: int) -> list[float]:
+    """Have another process send all rounds; return how long each delivery took, in seconds."""
+    sender = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.webhooks", host, str(port)), stdout=asyncio.subprocess.PIPE
+    )
+    shown, _ = await sender.communicate()
+    took: list[float] = json.loads(shown)
+    return took
+
+
+async def _measured() -> tuple[list[float], int, float]:
     commits = 0
     with tempfile.TemporaryDirectory() as folder:
         store = await Store.open(f"sqlite:///{Path(folder) / 'register.db'}")
@@ -69,12 +102,9 @@ async def _measured() -> tuple[list[float], int]:
         await listener.start()
         host, port = listener.address
         try:
-            sender = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "benchmarks.webhooks", host, str(port)),
-                stdout=asyncio.subprocess.PIPE,
-            )
-            shown, _ = await sender.communicate()
-            took: list[float] = json.loads(shown)
+            began = time.process_time()
+            took = await _sent_by_another(host, port)
+            cpu = time.process_time() - began
             async with store.read() as tx:
                 durable = await forge_events.count_waiting(tx, "forge.example")
             if durable != AT_ONCE * ROUNDS:
@@ -82,7 +112,7 @@ async def _measured() -> tuple[list[float], int]:
         finally:
             await listener.stop()
             await store.close()
-    return took, commits
+    return took, commits, cpu
 
 
 class _Delivery(asyncio.Protocol):
