@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from bot.read_models.runs import IssueFinding, IssueRound, IssueRunLine
-from database.queries.agents.runs import AgentRound
+from bot.read_models.runs import IssueFinding, IssueRound, IssueRunLine, RunLine
+from bot.read_models.tasks import TaskLine
+from database.queries.agents.runs import AgentRound, AgentRun, forecast_of
 from database.queries.forge.issue_runs import IssueRun
 
 #: Findings and operations of a run that are shown.
@@ -22,6 +23,7 @@ def line_of(
     url: str | None,
     wakes: tuple[int, int] = (0, 0),
     checks: str | None = None,
+    queued: TaskLine | None = None,
 ) -> IssueRunLine:
     """Return a run of an issue as surfaces show it.
 
@@ -31,6 +33,7 @@ def line_of(
         url: the issue's address.
         wakes: how many reasons to go on it had, and how many of them wait.
         checks: the checks that failed last.
+        queued: its line in the queue; None: it neither waits there nor works.
     """
     those = tuple(filter(None, (_round(run.id, each) for each in rounds)))
     ended = [each for each in those if each.tokens is not None]
@@ -46,6 +49,8 @@ def line_of(
         pull_state=run.pull_state,
         state=run.state,
         detail=run.detail,
+        is_held=run.is_held,
+        waits=None if queued is None or queued.state != "queued" or run.is_held else queued.reason,
         round=run.round,
         role=run.role,
         agent=run.agent,
@@ -64,6 +69,8 @@ def line_of(
         operations=tuple(run.operations[-LISTED:]),
         more_operations=max(0, len(run.operations) - LISTED),
         rounds=those,
+        projected_tokens=None if queued is None else queued.projected_tokens,
+        projected_usd=None if queued is None else queued.projected_usd,
         tokens=sum(each.tokens or 0.0 for each in ended) if ended else None,
         usd=_dollars([each.usd for each in ended]),
         created_at=run.created_at,
@@ -82,8 +89,16 @@ def _round(run_id: str, work: AgentRound) -> IssueRound | None:
     head, _, number = work.id.rpartition("-")
     if head != run_id or not number.isdecimal():
         return None
-    values = {name: getattr(work, name) for name in IssueRound.__dataclass_fields__ if name != "number"}
-    return IssueRound(number=int(number), **values)
+    return IssueRound(number=int(number), **row_values(work, IssueRound))
+
+
+def row_values(work: AgentRun | AgentRound, shown: type[RunLine | IssueRound]) -> dict[str, Any]:
+    """Return what surfaces show of a row, by the names of their fields, with what was projected."""
+    forecast = forecast_of(work.settings)
+    values = {name: getattr(work, name) for name in shown.__dataclass_fields__ if hasattr(work, name)}
+    if forecast is not None:
+        values |= {"projected_tokens": forecast.tokens, "projected_usd": forecast.usd}
+    return values
 
 
 def _finding(finding: Mapping[str, Any], allowed: Sequence[str]) -> IssueFinding:

@@ -191,34 +191,40 @@ class Rounds:
             self._play(run.id, run.round)
             await self._silence.look(run)
         for run in waiting:
-            if run.forge == host and (run.state == "queued" or run.id in woken):
+            if run.forge == host and run.waits(woken):
                 await self._begin(run)
 
     async def _begin(self, run: IssueRun) -> None:
         """Begin the first round of a run, or its next one, if there is room and a reason."""
-        number = run.round if run.state == "queued" else run.round + 1
-
-        async def act(tx: AsyncConnection) -> bool:
-            current = await issue_runs.get(tx, run.id)
-            if current is None or (current.state, current.round) != (run.state, run.round):
-                return False
-            if run.state != "queued":
-                values = await self._next(tx, current)
-                if values is None:
-                    return False
-            else:
-                values = {}
-            if await issue_runs.count(tx, ACTIVE) >= self.round.link.settings.runs:
-                return False
-            if run.state != "queued":
-                await issue_runs.take_wakes(tx, run.id, number)
-            begun = {"state": "running", "round": number, "detail": None, "active_at": self.round.services.clock()}
-            return await issue_runs.change(tx, run.id, only=[run.state], **begun, **values)
-
-        if await self.round.services.store.transact(BEGIN, act):
+        places = self.round.link.settings.runs
+        if await self.round.services.store.transact(BEGIN, lambda tx: self.begin(tx, run, places=places)):
+            number = _next_number(run)
             log.info("round.begun", run=run.id, round=number)
             self._play(run.id, number)
         self.round.services.delivery.wake()
+
+    async def begin(self, tx: AsyncConnection, run: IssueRun, *, places: int | None) -> bool:
+        """Begin the next round of a run, in one transaction. `wake` follows the commit.
+
+        Args:
+            tx: the transaction.
+            run: the run, as it was read before.
+            places: how many rounds may go on at a time; None: any number.
+
+        Returns:
+            False if there is no place, or no reason to go on any more.
+        """
+        current = await issue_runs.get(tx, run.id)
+        if current is None or current.is_held or (current.state, current.round) != (run.state, run.round):
+            return False
+        values = {} if run.state == "queued" else await self._next(tx, current)
+        if values is None or (places is not None and await issue_runs.count(tx, ACTIVE) >= places):
+            return False
+        number = _next_number(run)
+        if run.state != "queued":
+            await issue_runs.take_wakes(tx, run.id, number)
+        begun = {"state": "running", "round": number, "detail": None, "active_at": self.round.services.clock()}
+        return await issue_runs.change(tx, run.id, only=[run.state], **begun, **values)
 
     async def _next(self, tx: AsyncConnection, run: IssueRun) -> dict[str, object] | None:
         """Return what of a run changes with its next round; None: it does not begin."""
@@ -351,3 +357,8 @@ def _given_up(run: IssueRun, step: RoundStep, why: str) -> Acted:
 def _question_id(cause: str) -> str:
     """Return the id that `bot.approvals.questions` gives the question whether agents may be woken again."""
     return hashlib.blake2s(f"{settle_step.USED_UP}/{cause}".encode(), digest_size=10).hexdigest()[:8]
+
+
+def _next_number(run: IssueRun) -> int:
+    """Return the number of the round with which a run begins or goes on."""
+    return run.round if run.state == "queued" else run.round + 1

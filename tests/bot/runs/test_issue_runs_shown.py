@@ -154,8 +154,8 @@ async def test_a_run_that_ended_long_ago_is_still_found_by_its_id(home: House) -
 
 
 async def test_a_run_that_has_no_round_at_work_is_not_stopped(home: House) -> None:
-    await stored(home, dataclasses.replace(RUN, state="queued", round=1))
-    assert "is not at work (queued); nothing was changed" in await home.ask(f"!runs stop {RUN.id}")
+    await stored(home, dataclasses.replace(RUN, state="frozen", round=1))
+    assert "is not at work (frozen); nothing was changed" in await home.ask(f"!runs stop {RUN.id}")
 
 
 async def test_the_page_of_an_issue_follows_it_and_its_buttons_are_commands(home: House) -> None:

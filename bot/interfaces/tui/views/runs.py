@@ -40,6 +40,10 @@ def _about(run: RunItem) -> str:
     return run.title if isinstance(run, IssueRunLine) else run.prompt
 
 
+def _why(run: RunItem) -> str:
+    return run.detail or (run.waits if isinstance(run, IssueRunLine) else None) or ""
+
+
 def _from(run: RunItem) -> str:
     return run.reference if isinstance(run, IssueRunLine) else run.reference or run.source
 
@@ -60,7 +64,7 @@ RUNS: Final = TableShape[RunItem](
         TableColumn(title="AGENT", width=11, grows=1, order=lambda r: (r.agent,),
                     cell=lambda r, _: (_agent(r), _look(r))),
         TableColumn(title="PROMPT", width=16, grows=4, cell=lambda r, _: (_about(r), "")),
-        TableColumn(title="WHY", width=14, grows=2, rank=2, cell=lambda r, _: (r.detail or "", "warn")),
+        TableColumn(title="WHY", width=14, grows=2, rank=2, cell=lambda r, _: (_why(r), "warn")),
         TableColumn(title="FROM", width=8, rank=3, order=lambda r: (_from(r),),
                     cell=lambda r, _: (_from(r), "dim")),
         TableColumn(title="TOKENS", width=6, right=True, rank=1, order=lambda r: (-(r.tokens or 0.0),),
@@ -83,8 +87,8 @@ def issue_text(run: IssueRunLine, now: float) -> list[TextLine]:
     """Return the run of an issue in full."""
     lines = [TextLine(f"{run.id} · {run.state} · {run.reference} · {run.agent} · round {run.round}", "strong"),
              TextLine(run.title)]  # fmt: skip
-    if run.detail:
-        lines.append(TextLine(run.detail, "warn"))
+    if why := _why(run):
+        lines.append(TextLine(why, "warn"))
     lines.append(TextLine(f"Issue {run.reference}{f': {run.url}' if run.url else ''}"))
     if run.pull_request is not None:
         words = filter(None, (f"Pull request #{run.pull_request}", run.pull_state, run.pull_url))
@@ -100,6 +104,8 @@ def issue_text(run: IssueRunLine, now: float) -> list[TextLine]:
         lines.append(TextLine(f"{run.more_findings} more are in the way.", "bad"))
     for each in run.rounds:
         used = "" if each.tokens is None else f" · {amounts.tokens(each.tokens)} tokens"
+        if each.projected_tokens is not None:
+            used = f" · {amounts.tokens(each.projected_tokens)} projected{used}"
         lines.append(TextLine(f"Round {each.number} · {each.state.replace('_', ' ')}{used}"))
     if run.more_operations:
         lines.append(TextLine(f"{run.more_operations} earlier operations are not shown.", "dim"))
@@ -118,6 +124,10 @@ def issue_text(run: IssueRunLine, now: float) -> list[TextLine]:
         marked = next((each.mark for each in run.findings if each.mark and not each.is_allowed), None)
         allow = f", :runs allow {run.id} {marked} allows a finding" if marked else ""
         lines.append(TextLine(f":runs retry {run.id} goes on{allow}.", "accent"))
+    elif run.is_held:
+        lines.append(TextLine(f":runs retry {run.id} puts it back into the queue.", "accent"))
+    elif run.state == "queued":
+        lines.append(TextLine(f":runs now {run.id} begins it, :runs stop {run.id} takes it off the queue.", "accent"))
     elif run.state == "running":
         lines.append(TextLine(f":runs stop {run.id} ends the round.", "accent"))
     return lines
