@@ -13,8 +13,9 @@ from bot.config.schema import Settings
 from bot.pacing.window_loader import weigh
 from bot.read_models.tasks import TaskLine
 from budget.tokens import Weights
+from budget.windows.fit_check import Cost
 from database.queries.agents import runs
-from database.queries.agents.runs import ISSUE, AgentRun
+from database.queries.agents.runs import AgentRun
 from database.queries.chat import questions
 from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import ACTIVE, IssueRun
@@ -45,7 +46,7 @@ async def load(settings: Settings, tx: AsyncConnection, now: float) -> list[Task
     if block is not None:
         forge = urlsplit(block.address).netloc
         issues = [run for run in await issue_runs.listed(tx, ended=0) if run.forge == forge]
-    asked = {question.agent for question in await questions.pending(tx)} if issues else set()
+    asked = {each.agent for each in await questions.pending(tx, kind=issue_runs.USED_UP)} if issues else set()
     places = 0 if block is None else block.runs
     lines = issue_lines(issues, works, await issue_runs.woken(tx) if issues else {}, asked, places=places)
     lines += [_run(work) for work in works.values() if not runs.is_round(work.id)]
@@ -69,20 +70,16 @@ async def ended(tx: AsyncConnection, *, since: float, limit: int) -> list[TaskLi
 
 async def _with_projection(tx: AsyncConnection, lines: Sequence[TaskLine], now: float) -> list[TaskLine]:
     """Add what is projected for issues that are not about to begin yet, by their roles."""
-    costs = {
-        role: await projected(tx, role=role, runtime=None, model=None, kind=ISSUE, now=now)
-        for role in {line.role for line in lines if _is_unknown(line)}
-    }
-    return [
-        replace(line, projected_tokens=costs[line.role].tokens, projected_usd=costs[line.role].usd)
-        if _is_unknown(line)
-        else line
-        for line in lines
-    ]
-
-
-def _is_unknown(line: TaskLine) -> bool:
-    return line.kind == "issue" and line.state == "queued" and line.projected_tokens is None
+    costs: dict[tuple[str | None, str], Cost] = {}
+    found = []
+    for line in lines:
+        if line.kind == "issue" and line.state == "queued" and line.projected_tokens is None:
+            key = line.role, runs.kind_of(f"{line.id}-{line.attempt}")
+            if key not in costs:
+                costs[key] = await projected(tx, role=key[0], runtime=None, model=None, kind=key[1], now=now)
+            line = replace(line, projected_tokens=costs[key].tokens, projected_usd=costs[key].usd)
+        found.append(line)
+    return found
 
 
 async def _with_use(settings: Settings, tx: AsyncConnection, lines: Sequence[TaskLine]) -> list[TaskLine]:
@@ -113,7 +110,7 @@ def issue_lines(
         issues: runs that are not over, the oldest first.
         works: the open runs of agents, by id.
         woken: runs that go on, with the kinds of their reasons (`issue_runs.woken`).
-        asked: agents about which a person is asked. Those do not go on by themselves.
+        asked: agents of which a person is asked whether they go on once more.
         places: how many runs go on at a time.
     """
     active = [run for run in issues if run.state in ACTIVE]
@@ -128,7 +125,7 @@ def _waiting(run: IssueRun, before: int, active: int, places: int) -> TaskLine:
     full = active >= places
     taken = f"{active} of {places} runs of issues are under way (`forge: runs`)."
     reason = f"{taken}{others}" if full or before else "It begins in a moment."
-    return _issue(run, state="queued", why="place", reason=reason)
+    return _issue(run, state="queued", why="place", reason=reason, attempt=run.next_round)
 
 
 def _active(run: IssueRun, work: AgentRun | None) -> TaskLine:

@@ -76,7 +76,8 @@ async def _missing(services: RunServices, role: str, work: AgentRun | None) -> S
     if forecast is not None:
         cost = Cost(tokens=forecast.tokens, usd=forecast.usd)
     else:
-        cost = await services.dispatcher.cost_of(role=role, runtime=None, model=None, kind=ISSUE)
+        kind = ISSUE if work is None else runs.kind_of(work.id)
+        cost = await services.dispatcher.cost_of(role=role, runtime=None, model=None, kind=kind)
     runtime, model = (None, None) if forecast is None else (forecast.runtime, forecast.model)
     waits = (await next_opening.prospect(services, cost, role=role, runtime=runtime, model=model)).waits
     if waits is not None and not waits.leave:

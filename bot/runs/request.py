@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -300,9 +300,11 @@ async def stop(ctx: Context[RunServices], wanted: str) -> Reply:
     services = ctx.services
     async with services.store.read() as tx:
         found = await run_lookup.find(tx, wanted)
-        if isinstance(found, IssueRun) and found.state == "queued" and not found.is_held:
-            return await _take_off(ctx, found)
-        run = await run_lookup.find_work(tx, wanted)
+        waits = isinstance(found, IssueRun) and found.state == "queued" and not found.is_held
+        work = None if waits else await run_lookup.find_work(tx, found.id)
+    if work is None:
+        return await _take_off(ctx, cast("IssueRun", found))
+    run = work
 
     async def act(tx: AsyncConnection) -> bool:
         return await services.runs.decide(tx, run, "stopped", f"{ctx.identity} stopped it.")

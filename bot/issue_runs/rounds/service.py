@@ -85,7 +85,7 @@ class Rounds:
         self._silence = SilenceWatch(self.round)
         services.runs.on_ended.append(self._work_ended)
         services.questions.on(settle_step.REFUSED, self._decided, self._after_decision)
-        services.questions.on(settle_step.USED_UP, self._may_go_on, self._after_decision)
+        services.questions.on(issue_runs.USED_UP, self._may_go_on, self._after_decision)
 
     # --- the port -----------------------------------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class Rounds:
         """Begin the first round of a run, or its next one, if there is room and a reason."""
         places = self.round.link.settings.runs
         if await self.round.services.store.transact(BEGIN, lambda tx: self.begin(tx, run, places=places)):
-            number = _next_number(run)
+            number = run.next_round
             log.info("round.begun", run=run.id, round=number)
             self._play(run.id, number)
         self.round.services.delivery.wake()
@@ -215,12 +215,14 @@ class Rounds:
             False if there is no place, or no reason to go on any more.
         """
         current = await issue_runs.get(tx, run.id)
-        if current is None or current.is_held or (current.state, current.round) != (run.state, run.round):
+        if run.forge != self.round.link.host or current is None or current.is_held:
+            return False
+        if (current.state, current.round) != (run.state, run.round):
             return False
         values = {} if run.state == "queued" else await self._next(tx, current)
         if values is None or (places is not None and await issue_runs.count(tx, ACTIVE) >= places):
             return False
-        number = _next_number(run)
+        number = run.next_round
         if run.state != "queued":
             await issue_runs.take_wakes(tx, run.id, number)
         begun = {"state": "running", "round": number, "detail": None, "active_at": self.round.services.clock()}
@@ -242,7 +244,7 @@ class Rounds:
             await services.questions.ask(
                 tx,
                 row,
-                kind=settle_step.USED_UP,
+                kind=issue_runs.USED_UP,
                 cause=cause,
                 text=text.used_up(run, found.refusal),
                 choices=(settle_step.GO_ON,),
@@ -356,9 +358,4 @@ def _given_up(run: IssueRun, step: RoundStep, why: str) -> Acted:
 
 def _question_id(cause: str) -> str:
     """Return the id that `bot.approvals.questions` gives the question whether agents may be woken again."""
-    return hashlib.blake2s(f"{settle_step.USED_UP}/{cause}".encode(), digest_size=10).hexdigest()[:8]
-
-
-def _next_number(run: IssueRun) -> int:
-    """Return the number of the round with which a run begins or goes on."""
-    return run.round if run.state == "queued" else run.round + 1
+    return hashlib.blake2s(f"{issue_runs.USED_UP}/{cause}".encode(), digest_size=10).hexdigest()[:8]

@@ -21,9 +21,8 @@ from database.queries.forge.issue_runs import ACTIVE, IssueRun, IssueWake
 from forge.runs.order_book import Acted
 from forge.runs.round import PublishResult, RoundStep, WorkResult
 
-#: The kinds of questions about runs.
+#: The kind of questions about what is in the way of a push.
 REFUSED: Final = "issue run"
-USED_UP: Final = "issue wakes"
 _MEND: Final = QuestionChoice("✏️", "mend", "have the agent mend it")
 _RETRY: Final = QuestionChoice("🔁", "retry", "try again with what there is")
 GO_ON: Final = QuestionChoice("▶️", "go", "go on")

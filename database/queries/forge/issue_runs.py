@@ -15,6 +15,8 @@ from database.queries.record import Record
 from database.schema import forge_orders, forge_sights, issue_runs, issue_wakes
 
 IssueRunState = Literal["queued", "running", "checking", "frozen", "destroyed", "failed"]
+#: The kind of the question whether an agent is woken more often than it may be. Registers contain it.
+USED_UP: Final = "issue wakes"
 #: States in which a run takes one of the places that `forge: runs` gives.
 ACTIVE: Final[tuple[IssueRunState, ...]] = ("running", "checking")
 #: States of a run that is not over.
@@ -68,6 +70,11 @@ class IssueRun(Record):
     def reference(self) -> str:
         """Return the issue's name, such as ``owner/repo#17``."""
         return f"{self.repository}#{self.number}"
+
+    @property
+    def next_round(self) -> int:
+        """The number of the round with which it begins or goes on."""
+        return self.round if self.state == "queued" else self.round + 1
 
     @property
     def is_held(self) -> bool:

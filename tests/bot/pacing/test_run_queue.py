@@ -51,6 +51,7 @@ def test_a_wait_says_what_goes_before() -> None:
     assert third.reason == f"{second.reason} 1 issue goes before it."
     assert fourth.reason == f"{second.reason} 2 issues go before it."
     assert {each.why for each in (second, third, fourth)} == {"place"}
+    assert [each.attempt for each in (second, third, fourth)] == [2, 1, 1], "one that goes on waits for its next round"
 
 
 def test_what_the_pace_holds_waits_although_it_has_a_place() -> None:

@@ -158,6 +158,21 @@ async def test_a_run_that_has_no_round_at_work_is_not_stopped(home: House) -> No
     assert "is not at work (frozen); nothing was changed" in await home.ask(f"!runs stop {RUN.id}")
 
 
+async def test_the_page_of_an_issue_that_waits_takes_it_off_and_puts_it_back(home: House) -> None:
+    await stored(home, dataclasses.replace(RUN, state="queued", round=1))
+    async with browser(home) as it:
+        await it.log_in(ADMIN, control=True)
+        page = await it.get(f"/runs/issues/{RUN.id}")
+        assert 'action="/commands/runs/now"' in page.text
+        sent = {"csrf": page.field("csrf"), "back": page.field("back"), "a.id": RUN.id}
+        answer = await it.post("/commands/runs/stop", sent)
+        assert answer.status < 400
+        page = await it.get(f"/runs/issues/{RUN.id}")
+        assert "took it off the queue" in page.text
+        assert 'action="/commands/runs/retry"' in page.text
+        assert 'action="/commands/runs/now"' not in page.text
+
+
 async def test_the_page_of_an_issue_follows_it_and_its_buttons_are_commands(home: House) -> None:
     await stored(home, RUN, work(1), work(2))
     async with browser(home) as it:
