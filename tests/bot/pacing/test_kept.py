@@ -183,7 +183,7 @@ async def test_a_round_of_an_issue_keeps_what_it_was_projected_to_use_until_it_h
         return (await pace(store).snapshot()).standings["host/tokens/day"].reserved
 
     given: dict[str, Any] = {
-        "source": "forge", "agent": "coder17", "role": "coder", "prompt": "x", "asked_by": "forge:ana", "connector":
+        "source": "forge", "agent": "coder0", "role": "coder", "prompt": "x", "asked_by": "forge:ana", "connector":
         "memory", "room": "room", "created_at": NOON, "settings": runs.with_forecast({}, forecast),
     }  # fmt: skip
     async with store.write(STEP) as tx:
