@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from database.queries.forge.issue_runs import IssueRun
+
 
 class RoundsPort(Protocol):
     """Plays the rounds of issue runs (`bot.issue_runs.rounds.service.Rounds`)."""
@@ -13,6 +17,12 @@ class RoundsPort(Protocol):
 
     def look_again(self, run_id: str) -> None:
         """Look again at the open order of a run: its agent signalled or ended, or a person decided."""
+
+    async def begin(self, tx: AsyncConnection, run: IssueRun, *, most: int | None) -> bool:
+        """Begin the next round of a run, in one transaction. `wake` follows the commit.
+
+        False if there is no reason to go on, or `most` places are taken. None: any number may be.
+        """
 
     async def destroy(self, run_id: str) -> None:
         """Order that what is left of a run is tidied up: its pull request was merged or closed.

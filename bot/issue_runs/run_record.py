@@ -88,12 +88,7 @@ async def gather(
         audit = await audit_anchors.head_at(tx, services.clock() if ended is None else ended)
     folder = services.paths.agent_folder(run.agent)
     turns = TurnFacts() if current is None else await asyncio.to_thread(read_facts, folder, current.message, ended)
-    projected = await services.dispatcher.cost_of(
-        role=run.role,
-        runtime=None if agent is None else agent.runtime,
-        model=None if agent is None else agent.model,
-        kind="",
-    )
+    forecast = None if current is None else current.forecast
     block = settings.forge
     configuration = None
     if block is not None:
@@ -115,7 +110,7 @@ async def gather(
         reached=reached,
         accounts=settings.accounts,
         allowed=_allowed(services, _sandboxes(run, agent)),
-        projected=projected,
+        projected=None if forecast is None else Cost(tokens=forecast.tokens, usd=forecast.usd),
         configuration=configuration,
         audit=audit,
     )

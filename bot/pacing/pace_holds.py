@@ -1,4 +1,4 @@
-"""Which tasks and agents the pace holds, or will hold at the present rate. It decides nothing."""
+"""Which tasks, runs and agents the pace holds, or will hold at the present rate. It decides nothing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
+from bot.pacing import run_queue
 from bot.pacing.services import PacingServices
 from bot.pacing.window_series import counted
 from bot.pacing.window_status import PaceSnapshot
 from bot.read_models.limits import MOST_HOLDS, PaceHold, WindowPace
+from bot.read_models.tasks import TaskLine
 from bot.text import markdown
 from budget.windows.even_spread_line import PacePolicy
 from budget.windows.fit_check import Cost, WindowDemand, need, opens
@@ -23,7 +25,7 @@ from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
 from database.queries.tasks import Task
 
-#: Maximum number of running agents and of queued tasks that are looked at.
+#: Maximum number of running agents, of queued tasks and of queued runs that are looked at.
 _AGENTS: Final = 24
 _TASKS: Final = 100
 #: Characters of a task's text.
@@ -32,11 +34,11 @@ _TEXT: Final = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldWork:
-    """A queued task or a running agent, and the windows that it draws on."""
+    """A queued task or run, or a running agent, and the windows that it draws on."""
 
     draws: frozenset[str]
     """Keys of windows."""
-    task: Task | None = None
+    task: Task | TaskLine | None = None
     agent: str | None = None
 
 
@@ -52,7 +54,9 @@ async def with_holds(
         return list(windows)
     async with services.store.read() as tx:
         every = {row.name: row for row in await agents.every(tx)}
-        queued = await tasks.in_states(tx, ["queued"], limit=_TASKS)
+        queued: list[Task | TaskLine] = [*await tasks.in_states(tx, ["queued"], limit=_TASKS)]
+        of_runs = await run_queue.load(services.settings, tx, snapshot.now)
+        queued += [line for line in of_runs if line.state == "queued" and line.why != run_queue.HELD][:_TASKS]
     running = [row for row in every.values() if row.wanted == "running" and services.agents.is_ours(row)][:_AGENTS]
     draws = {row.name: await _draws(services, row, snapshot) for row in running}
     work = [HeldWork(agent=row.name, draws=draws[row.name]) for row in running]
@@ -89,7 +93,12 @@ def holds_of(
 
 
 def _task(
-    task: Task, standing: WindowState, rate: float, now: float, policy: PacePolicy, redact: Callable[[str], str]
+    task: Task | TaskLine,
+    standing: WindowState,
+    rate: float,
+    now: float,
+    policy: PacePolicy,
+    redact: Callable[[str], str],
 ) -> PaceHold | None:
     urgency = cast("Urgency", task.urgency)
     cost = Cost(tokens=task.projected_tokens or 0.0, usd=task.projected_usd)
@@ -102,7 +111,7 @@ def _task(
         ask = WindowDemand(wanted=wanted or 0.0, cost=cost, urgency=urgency, policy=policy)
         until = opens(standing, ask, now)
     return PaceHold(
-        what="task",
+        what="run" if task.kind in run_queue.KINDS else "task",
         name=task.id,
         agent=task.assigned or task.agent,
         text=markdown.gist(task.text, redact, _TEXT),
@@ -128,7 +137,7 @@ async def _draws(services: PacingServices, row: AgentRow, snapshot: PaceSnapshot
 
 
 def _draws_of_task(
-    task: Task, every: Mapping[str, AgentRow], draws: Mapping[str, frozenset[str]], snapshot: PaceSnapshot
+    task: Task | TaskLine, every: Mapping[str, AgentRow], draws: Mapping[str, frozenset[str]], snapshot: PaceSnapshot
 ) -> frozenset[str]:
     """Return the windows of the agent that has the task, or of a running one that could have it."""
     name = task.assigned or task.agent

@@ -18,7 +18,7 @@ from budget.tokens import Tokens, Weights
 from budget.windows import provider_quota
 from budget.windows.running_task_reserve import ReservedTask, still
 from database.queries import tasks
-from database.queries.agents import agent_messages, agents
+from database.queries.agents import agent_messages, agents, runs, session_accounts
 from database.queries.spending import limits_by_command, pacing_windows, turn_outcomes, usage_queries
 from database.queries.spending.pacing_windows import ObservationRow
 from database.queries.spending.usage_cache import UsageCache, UsageQuestion, UsageTally
@@ -166,7 +166,8 @@ class WindowLoader:
         held = [task for task in await tasks.live(tx) if task.state != "waiting" or task.message in open_]
         live = [*held, *await tasks.unsettled(tx, since=now - _UNSETTLED_S)]
         used = await usage_queries.by_task(tx, [task.id for task in live])
-        return [_under_way(task, settings, spenders, used.get(task.id), weights) for task in live]
+        of_tasks = [_under_way(task, settings, spenders, used.get(task.id), weights) for task in live]
+        return of_tasks + await _rounds_under_way(tx, weights)
 
 
 async def spenders_of(tx: AsyncConnection, services: ApprovalServices, settings: Settings) -> dict[str, Spender]:
@@ -264,6 +265,33 @@ def _seen(row: ObservationRow) -> provider_quota.QuotaSample:
         status=row.status,
         tokens=row.tokens,
     )
+
+
+async def _rounds_under_way(tx: AsyncConnection, weights: Weights) -> list[UnderWay]:
+    """Return what rounds of issues may still use, up to what was projected when they began."""
+    begun = [
+        (work, forecast, work.started_at)
+        for work in await runs.open_ones(tx)
+        if (forecast := work.forecast) is not None and work.started_at is not None and runs.is_round(work.id)
+    ]
+    used = await usage_queries.used_many(tx, [(f"agent:{work.agent}", since) for work, _, since in begun])
+    accounts = await session_accounts.by_agent(tx) if begun else {}
+    found = []
+    for (work, forecast, _), sums in zip(begun, used, strict=True):
+        provider, account = next(iter(accounts.get(work.agent, {}).items()), (None, None))
+        each = UnderWay(
+            agent=work.agent,
+            role=work.role,
+            model=forecast.model,
+            account=account,
+            provider=provider,
+            tokens=still(ReservedTask(projected=forecast.tokens, used=weigh(sums, weights))),
+            usd=still(ReservedTask(projected=forecast.usd or 0.0, used=sums.usd)),
+            projected_tokens=forecast.tokens,
+            projected_usd=forecast.usd or 0.0,
+        )
+        found.append(each)
+    return found
 
 
 def _under_way(

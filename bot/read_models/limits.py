@@ -101,14 +101,14 @@ class LimitLine:
 class PaceHold:
     """Work that the pace holds, or will hold if use goes on at the present rate."""
 
-    what: Literal["task", "agent"]
-    """``task``: a queued task that does not begin. ``agent``: a running agent whose requests the egress holds."""
+    what: Literal["task", "run", "agent"]
+    """``task``, ``run``: a queued one that does not begin. ``agent``: a running one whose requests the egress holds."""
     name: str
-    """The task's id, or the agent's name."""
+    """The id of the task or run, or the agent's name."""
     agent: str | None = None
-    """Of a task: the agent that has it, or will have it."""
+    """Of a task or run: the agent that has it, or will have it."""
     text: str = ""
-    """The beginning of the task's text."""
+    """The beginning of what the task or run is about."""
     needs: float | None = None
     """The projected use in the window's unit; None: unknown."""
     since: float

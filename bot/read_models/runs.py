@@ -25,9 +25,12 @@ class RunLine:
     reference: str | None = None
     """What it is about there, such as owner/repo#17."""
     asked_by: str
+    projected_tokens: float | None = None
+    projected_usd: float | None = None
+    """What was expected when it was about to begin; None: unknown."""
     tokens: float | None = None
     usd: float | None = None
-    """None: unknown."""
+    """What it used; None: unknown."""
     created_at: float
     started_at: float | None = None
     deadline: float | None = None
@@ -53,6 +56,9 @@ class IssueRound:
     """Of the run of its agent."""
     state: str
     detail: str | None = None
+    projected_tokens: float | None = None
+    projected_usd: float | None = None
+    """What was expected when it was about to begin; None: unknown."""
     tokens: float | None = None
     usd: float | None = None
     created_at: float
@@ -107,7 +113,11 @@ class IssueRunLine:
     state: str
     """queued, running, checking, frozen, failed or destroyed."""
     detail: str | None = None
-    """Why it waits or failed."""
+    """Why it waits for an operator or failed."""
+    is_held: bool = False
+    """Whether an operator took it off the queue."""
+    waits: str | None = None
+    """Why it does not begin or go on by itself yet, as a sentence; None: it does not wait in the queue."""
     round: int
     role: str
     agent: str
@@ -135,6 +145,9 @@ class IssueRunLine:
     """How many earlier ones there are."""
     rounds: tuple[IssueRound, ...] = ()
     """Those that are kept, the first first."""
+    projected_tokens: float | None = None
+    projected_usd: float | None = None
+    """What is expected of the round that waits or goes on; None: there is none, or that is unknown."""
     tokens: float | None = None
     """Of all rounds that ended."""
     usd: float | None = None

@@ -1,4 +1,7 @@
-"""The dispatch queue. Tokens are weighted tokens, money is US dollars, times are seconds since the epoch."""
+"""The dispatch queue, with runs beside it.
+
+Tokens are weighted tokens, money is US dollars, times are seconds since the epoch.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLine:
-    """One task."""
+    """One task, or one run."""
 
     id: str
     kind: str
-    """task, turn (an operator's words to an agent, held back for a while), or a word of the operator's."""
+    """issue (the run of an issue), run (any other run), task, turn (an operator's words to an agent, held back for a
+    while), or a word of the operator's."""
     text: str
     role: str | None = None
     agent: str | None = None
@@ -25,7 +29,7 @@ class TaskLine:
     state: str
     """queued, dispatched, running, waiting, done, failed or cancelled."""
     why: str | None = None
-    """Why it does not begin, as a word (bot.tasks.wait_reasons)."""
+    """Why it does not begin, as a word: of tasks as in bot.tasks.wait_reasons, of runs place, pace or held."""
     reason: str | None = None
     """The same as a sentence."""
     look_at: float | None = None
@@ -56,13 +60,13 @@ class TaskLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TasksModel:
-    """The tasks that have not ended, and the last that did."""
+    """The tasks and runs that have not ended, and the last that did."""
 
     open: tuple[TaskLine, ...] = ()
-    """By lane and age, as they will begin."""
+    """Tasks by lane and age, then runs of issues, then other runs; each as they will begin."""
     ended: tuple[TaskLine, ...] = ()
     """The last that ended, newest first."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Number of tasks in each state that is not an end."""
+    """Number of tasks and runs in each state that is not an end."""
     more: bool = False
     """Whether there are more open ones than `open` has."""

@@ -175,7 +175,11 @@ def facts_json(facts: ReportFacts) -> dict[str, Any]:
             "by_task": [_spent_json(each, "task") for each in facts.tasks],
             "projects": [_project_json(each) for each in facts.projects],
             "by_day": [_spent_json(each, "day") for each in facts.days],
-            "waiting": {"count": facts.waiting_count, "tasks": [_task_json(each) for each in facts.waiting]},
+            "waiting": {
+                "count": facts.waiting_count,
+                "runs": facts.waiting_runs,
+                "tasks": [_task_json(each) for each in facts.waiting],
+            },
             "ended": {"counts": dict(facts.ended_counts), "tasks": [_task_json(each) for each in facts.ended]},
         }
     if facts.kind == "fleet":

@@ -12,8 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents.services import AgentServices
 from bot.config.reports import Kind
+from bot.config.schema import Settings
 from bot.messaging.fleet_port import AgentView
+from bot.pacing import run_queue
 from bot.pacing.window_series import gather_windows
+from bot.read_models.tasks import TaskLine
 from bot.reports import project_facts
 from bot.reports.model import AgentFacts, Down, ReportFacts, TaskFacts
 from bot.spending.limits_loader import largest_use, use_of
@@ -89,16 +92,20 @@ async def gather(services: AgentServices, kind: Kind, *, now: float, begin: floa
             return await _with_fleet(tx, facts, views, known=services.egress_client is not None and behind is None)
         if kind == "budget":
             return facts
-        facts = await _with_work(tx, facts, services.redact)
+        facts = await _with_work(tx, facts, services.settings, services.redact)
         return replace(facts, projects=await project_facts.load(tx, services.settings.projects, left, begin, end))
 
 
-async def _with_work(tx: AsyncConnection, facts: ReportFacts, redact: Callable[[str], str]) -> ReportFacts:
-    """Add use and ended tasks of the period, waiting tasks, and agents that were down."""
+async def _with_work(
+    tx: AsyncConnection, facts: ReportFacts, settings: Settings, redact: Callable[[str], str]
+) -> ReportFacts:
+    """Add use and ended tasks of the period, waiting tasks and runs, and agents that were down."""
     by_agent = await usage_queries.groups(tx, ("agent",), facts.begin, facts.end)
     by_task = await usage_queries.groups(tx, ("task",), facts.begin, facts.end)
     by_day = await usage_queries.days(tx, facts.begin, facts.zone, until=facts.end) if facts.kind == "weekly" else {}
-    waiting = await posted_reports.waiting_first(tx, limit=NAMED)
+    waiting: list[Task | TaskLine] = [*await posted_reports.waiting_first(tx, limit=NAMED)]
+    of_runs = [line for line in await run_queue.load(settings, tx, facts.now) if line.state == "queued"]
+    waiting += of_runs[:NAMED]
     counts = await tasks.counts(tx)
     ended = await posted_reports.ended_last(tx, facts.begin, facts.end, limit=NAMED)
     downs = await _downs(tx, facts.begin, facts.end, facts.now)
@@ -112,6 +119,7 @@ async def _with_work(tx: AsyncConnection, facts: ReportFacts, redact: Callable[[
         days=[use_of("day", day, sums) for day, sums in by_day.items()],
         waiting=[_task(each, redact) for each in waiting],
         waiting_count=counts["queued"],
+        waiting_runs=len(of_runs),
         ended=[_task(each, redact) for each in ended],
         ended_counts=sorted((await posted_reports.ended_counts(tx, facts.begin, facts.end)).items()),
         downs=downs,
@@ -163,7 +171,7 @@ async def _downs(tx: AsyncConnection, begin: float, end: float, now: float) -> l
     return sorted(found, key=lambda each: (each.since, each.agent))
 
 
-def _task(task: Task, redact: Callable[[str], str]) -> TaskFacts:
+def _task(task: Task | TaskLine, redact: Callable[[str], str]) -> TaskFacts:
     return TaskFacts(
         id=task.id,
         text=markdown.gist(task.text, redact, _TEXT),

@@ -110,8 +110,11 @@ class ReportFacts:
     """Why the use is incomplete, as a sentence."""
     windows: Sequence[WindowPace] = ()
     waiting: Sequence[TaskFacts] = ()
-    """The oldest of all waiting tasks."""
+    """The oldest of all waiting tasks, then waiting runs as they will begin."""
     waiting_count: int = 0
+    """Number of waiting tasks."""
+    waiting_runs: int = 0
+    """Number of waiting runs."""
     ended: Sequence[TaskFacts] = ()
     """The latest of all tasks that ended in the period."""
     ended_counts: Sequence[tuple[str, int]] = ()

@@ -240,12 +240,15 @@ def _reset(window: WindowPace, zone: ZoneInfo) -> str:
 
 
 def _waiting(facts: ReportFacts) -> Iterator[str]:
-    if not facts.waiting_count:
+    count = facts.waiting_count + facts.waiting_runs
+    if not count:
         return
     lines = [_waits(each, facts.now, facts.zone) for each in facts.waiting[:ROWS]]
-    more = facts.waiting_count - len(lines)
+    more = count - len(lines)
     rest = f"\n- {more:,} more: {command_line('tasks')}" if more > 0 else ""
-    yield f"**Waiting**: {_tasks(facts.waiting_count)}\n\n" + "\n".join(lines) + rest
+    runs = f"{facts.waiting_runs:,} run{'' if facts.waiting_runs == 1 else 's'}" if facts.waiting_runs else ""
+    what = ", ".join(filter(None, (_tasks(facts.waiting_count) if facts.waiting_count else "", runs)))
+    yield f"**Waiting**: {what}\n\n" + "\n".join(lines) + rest
 
 
 def _waits(task: TaskFacts, now: float, zone: ZoneInfo) -> str:

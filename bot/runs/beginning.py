@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents.launch import hold_of, request_of
-from bot.pacing.session_admission import opening, settle, work_of
+from bot.pacing.session_admission import SessionPurpose, opening, settle
 from bot.runs import text as run_text
 from bot.runs.model import RunSettings, free_name
 from bot.runs.services import RunServices
@@ -21,9 +21,10 @@ from core.crash_points import declare
 from database.queries import tasks
 from database.queries.agents import agents, runs
 from database.queries.agents.agents import AgentRow
-from database.queries.agents.runs import AgentRun
+from database.queries.agents.runs import AgentRun, RunForecast
 from database.queries.chat import approval_rules, topics
 from database.queries.spending import limits_by_command
+from fleet.launch.launch_plan import LaunchPlan
 from fleet.roster.launch_overrides import Basis
 
 BEGIN = declare("runs.begin")
@@ -31,6 +32,8 @@ HOLD = declare("runs.hold")
 
 #: In what a launch is on: the budget that holds again after a run that lowered it; empty: none.
 _BEFORE_RUN = "before_run_budget"
+#: Who asks for an issue's first round, as far as the pace goes: it waits as tasks do, and not as a person's message.
+_QUEUE: Final = "muster:queue"
 #: Seconds after which a run is tried again that could not begin, at the latest.
 TRY_AGAIN_S = 30.0
 
@@ -87,7 +90,7 @@ async def begin(services: RunServices, run: AgentRun) -> bool:
     try:
         return await (_resume(services, run) if run.resumes else _launch(services, run))
     except NoRoom as why:
-        await _hold(services, run, str(why), None)
+        await _hold(services, run, str(why))
         return False
 
 
@@ -96,10 +99,13 @@ async def _launch(services: RunServices, run: AgentRun) -> bool:
     roster = await asyncio.to_thread(services.planner.read_roster)
     in_roster = frozenset(entry.name for entry in roster.agents)
     plan = await asyncio.to_thread(services.planner.plan, run.agent, settings.asked)
-    opened = await opening(services, plan, work_of(run.prompt), asked=settings.asked)
-    hold = await hold_of(services, opened, run.asked_by)
+    is_round = runs.is_round(run.id)
+    purpose = SessionPurpose(kind=runs.kind_of(run.id), may_refuse=False)
+    opened = await opening(services, plan, purpose, asked=settings.asked)
+    forecast = await _forecast(services, run, opened.plan)
+    hold = await hold_of(services, opened, _QUEUE if is_round else run.asked_by)
     if hold is not None:
-        await _hold(services, run, hold.wait.text, hold.wait.look_at)
+        await _hold(services, run, hold.wait.text, replace(forecast, opens_at=hold.wait.look_at))
         return False
     request = request_of(opened.plan, by=run.asked_by, connector=run.connector, room=run.room)
     if settings.thread is not None:
@@ -114,7 +120,7 @@ async def _launch(services: RunServices, run: AgentRun) -> bool:
             name = await fresh_name(tx, services, run.agent, in_roster)
             await runs.change(tx, run.id, only=["queued"], agent=name)
             return None
-        if not await _started(tx, services, run):
+        if not await _started(tx, services, run, forecast):
             return None
         row, ours = await services.agents.desired_states.launch(tx, request, run_id=launch_of(run))
         if not ours:
@@ -133,13 +139,14 @@ async def _resume(services: RunServices, run: AgentRun) -> bool:
     row = await services.agents.get(run.agent)
     await asyncio.to_thread(services.planner.as_it_is, row)
     hold = await deferred_turns.look(services, row, run.asked_by)
+    forecast = await _forecast(services, run, row)
     if isinstance(hold, TurnHold):
-        await _hold(services, run, hold.wait.text, hold.wait.look_at)
+        await _hold(services, run, hold.wait.text, replace(forecast, opens_at=hold.wait.look_at))
         return False
     budget = RunSettings.from_json(run.settings).asked.get("budget")
 
     async def act(tx: AsyncConnection) -> str | None:
-        if not await _started(tx, services, run):
+        if not await _started(tx, services, run, forecast):
             return None
         if not await services.agents.desired_states.resume(tx, row, run_id=launch_of(run), by=run.asked_by):
             raise UserError(f"{run.agent} is not frozen any more.", code="agent.not_frozen")
@@ -178,11 +185,20 @@ def launch_of(run: AgentRun) -> str:
     return f"{runs.LAUNCH}{run.id}"
 
 
-async def _started(tx: AsyncConnection, services: RunServices, run: AgentRun) -> bool:
+async def _forecast(services: RunServices, run: AgentRun, work: LaunchPlan | AgentRow) -> RunForecast:
+    kind = runs.kind_of(run.id)
+    cost = await services.dispatcher.cost_of(role=run.role, runtime=work.runtime, model=work.model, kind=kind)
+    return RunForecast(tokens=cost.tokens, usd=cost.usd, runtime=work.runtime, model=work.model)
+
+
+async def _started(tx: AsyncConnection, services: RunServices, run: AgentRun, forecast: RunForecast) -> bool:
     current = await runs.get(tx, run.id)
     if current is None or current.ending is not None:
         return False  # somebody ended it meanwhile
-    values = {"state": "running", "started_at": services.clock(), "look_at": None, "detail": None}
+    settings = runs.with_forecast(run.settings, forecast)
+    values = {
+        "state": "running", "started_at": services.clock(), "look_at": None, "detail": None, "settings": settings
+    }  # fmt: skip
     return await runs.change(tx, run.id, only=["queued"], **values)
 
 
@@ -199,9 +215,11 @@ def _began(services: RunServices, agent: str | None) -> bool:
     return True
 
 
-async def _hold(services: RunServices, run: AgentRun, why: str, until: float | None) -> None:
-    """Record why a run waits, and when it is tried again."""
+async def _hold(services: RunServices, run: AgentRun, why: str, forecast: RunForecast | None = None) -> None:
+    """Record why a run waits, what it needs, and when it is tried again."""
     now = services.clock()
+    until = None if forecast is None else forecast.opens_at
     look_at = now + TRY_AGAIN_S if until is None else max(now, min(until, now + TRY_AGAIN_S))
+    settings = {} if forecast is None else {"settings": runs.with_forecast(run.settings, forecast)}
     async with services.store.write(HOLD) as tx:
-        await runs.change(tx, run.id, only=["queued"], detail=why[:500], look_at=look_at)
+        await runs.change(tx, run.id, only=["queued"], detail=why[:500], look_at=look_at, **settings)

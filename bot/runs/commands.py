@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bot.auth.permission import OPERATOR
+from bot.auth.permission import ADMIN, OPERATOR
 from bot.commands.argument_types import AgentName, ColorName, Duration, RoleName, RunId, RuntimeName, SandboxName
 from bot.commands.registry import Reply, command
 
@@ -76,7 +76,9 @@ async def runs(ctx: Context[RunServices], id: RunId | None = None) -> Reply:
 
 @command("runs retry", permission=OPERATOR, help_section="runs")
 async def runs_retry(ctx: Context[RunServices], id: RunId) -> Reply:
-    """Repeat a run that has ended, with the same prompt and settings. A resumed agent is resumed once more.
+    """Repeat a run that has ended, with the same prompt and settings, or put an issue back into the queue.
+
+    A resumed agent is resumed once more.
 
     Args:
         id: the run's id or the beginning of it, such as 5e7a; of an issue's run also owner/repo#17.
@@ -86,9 +88,21 @@ async def runs_retry(ctx: Context[RunServices], id: RunId) -> Reply:
     return await retry(ctx, id)
 
 
+@command("runs now", permission=ADMIN, help_section="runs")
+async def runs_now(ctx: Context[RunServices], id: RunId) -> Reply:
+    """Begin a run now that waits. What the pace holds is authorized for an hour; an issue needs no free place.
+
+    Args:
+        id: the run's id, or the beginning of it.
+    """
+    from bot.runs.begin_now import begin_now
+
+    return await begin_now(ctx, id)
+
+
 @command("runs stop", permission=OPERATOR, help_section="runs")
 async def runs_stop(ctx: Context[RunServices], id: RunId) -> Reply:
-    """End a run at once: its turn is cancelled, and its agent frozen.
+    """End a run at once: its turn is cancelled, and its agent frozen. An issue that waits is taken off the queue.
 
     Args:
         id: the run's id or the beginning of it, such as 5e7a; of an issue's run also owner/repo#17.

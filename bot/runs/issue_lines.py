@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from bot.read_models.runs import IssueFinding, IssueRound, IssueRunLine
+from bot.read_models.runs import IssueFinding, IssueRound, IssueRunLine, RunLine
+from bot.read_models.tasks import TaskLine
 from bot.runs.pull_lines import plain, pull_of
-from database.queries.agents.runs import AgentRound
+from database.queries.agents.runs import AgentRound, AgentRun, forecast_of
 from database.queries.forge.issue_runs import IssueRun
 from forge.pull_sight import PullSight
 
@@ -25,6 +26,7 @@ def line_of(
     wakes: tuple[int, int] = (0, 0),
     checks: str | None = None,
     sight: PullSight | None = None,
+    queued: TaskLine | None = None,
 ) -> IssueRunLine:
     """Return a run of an issue as surfaces show it.
 
@@ -35,6 +37,7 @@ def line_of(
         wakes: how many reasons to go on it had, and how many of them wait.
         checks: the checks that failed last.
         sight: what was seen last of its pull request.
+        queued: its line in the queue; None: it neither waits there nor works.
     """
     pull = None
     if sight is not None and run.pull_state == "open" and run.state != "destroyed":
@@ -53,6 +56,8 @@ def line_of(
         pull_state=run.pull_state,
         state=run.state,
         detail=run.detail,
+        is_held=run.is_held,
+        waits=None if queued is None or queued.state != "queued" or run.is_held else queued.reason,
         round=run.round,
         role=run.role,
         agent=run.agent,
@@ -72,6 +77,8 @@ def line_of(
         operations=tuple(run.operations[-LISTED:]),
         more_operations=max(0, len(run.operations) - LISTED),
         rounds=those,
+        projected_tokens=None if queued is None else queued.projected_tokens,
+        projected_usd=None if queued is None else queued.projected_usd,
         tokens=sum(each.tokens or 0.0 for each in ended) if ended else None,
         usd=_dollars([each.usd for each in ended]),
         created_at=run.created_at,
@@ -90,8 +97,16 @@ def _round(run_id: str, work: AgentRound) -> IssueRound | None:
     head, _, number = work.id.rpartition("-")
     if head != run_id or not number.isdecimal():
         return None
-    values = {name: getattr(work, name) for name in IssueRound.__dataclass_fields__ if name != "number"}
-    return IssueRound(number=int(number), **values)
+    return IssueRound(number=int(number), **row_values(work, IssueRound))
+
+
+def row_values(work: AgentRun | AgentRound, shown: type[RunLine | IssueRound]) -> dict[str, Any]:
+    """Return what surfaces show of a row, by the names of their fields, with what was projected."""
+    forecast = forecast_of(work.settings)
+    values = {name: getattr(work, name) for name in shown.__dataclass_fields__ if hasattr(work, name)}
+    if forecast is not None:
+        values |= {"projected_tokens": forecast.tokens, "projected_usd": forecast.usd}
+    return values
 
 
 def _finding(finding: Mapping[str, Any], allowed: Sequence[str]) -> IssueFinding:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.pacing import run_queue
 from bot.read_models.runs import IssueRunLine
 from bot.runs.issue_lines import issue_url, line_of
 from bot.runs.services import RunServices
@@ -44,6 +45,7 @@ async def lines(services: RunServices, tx: AsyncConnection, found: Sequence[Issu
     counts = await issue_runs.wake_counts(tx, [run.id for run in found])
     checks = await issue_runs.failed_checks(tx, [run.id for run in found])
     sights = await forge_sights.of_pull_requests(tx, [run.id for run in found])
+    queue = {line.id: line for line in await run_queue.load(services.settings, tx, services.clock())}
     return tuple(
         line_of(
             run,
@@ -52,6 +54,7 @@ async def lines(services: RunServices, tx: AsyncConnection, found: Sequence[Issu
             wakes=counts.get(run.id, (0, 0)),
             checks=checks.get(run.id),
             sight=PullSight.from_json(sights.get(run.id, {})),
+            queued=queue.get(run.id),
         )
         for run in found
     )

@@ -10,7 +10,7 @@ from typing import Any, Final
 from bot.commands.syntax import command_line
 from bot.read_models import codec
 from bot.read_models.runs import IssueRound, IssueRunLine
-from bot.runs.text import used
+from bot.runs.text import projected, used
 from bot.text import markdown
 from bot.text.timestamps import timestamp
 
@@ -42,12 +42,12 @@ def issues_text(lines: Sequence[IssueRunLine], now: float, redact: Redact) -> st
     rows = [
         [
             markdown.code(each.id),
-            f"{ISSUE_MARKS.get(each.state, '')} {each.state}",
+            f"{ISSUE_MARKS.get(each.state, '')} {each.state}{', waits' if each.waits else ''}",
             f"{_link(each.reference, each.url)} {markdown.code(markdown.gist(each.title, redact, _GIST) or '-')}",
             _pull(each),
             f"{each.agent}, round {each.round}",
             f"{markdown.span(now - (each.ended_at or each.active_at))} ago",
-            used(each.tokens, each.usd),
+            used(each.tokens, each.usd) or projected(each.projected_tokens, each.projected_usd),
         ]
         for each in lines
     ]
@@ -57,7 +57,7 @@ def issues_text(lines: Sequence[IssueRunLine], now: float, redact: Redact) -> st
 def issue_text(run: IssueRunLine, now: float, redact: Redact) -> str:
     """Return everything about one run of an issue."""
     mark = ISSUE_MARKS.get(run.state, "")
-    meaning = ISSUE_STATES.get(run.state)
+    meaning = "waits for an operator" if run.is_held else "waits" if run.waits else ISSUE_STATES.get(run.state)
     parts = [
         f"{mark} Run {markdown.code(run.id)} for {_link(run.reference, run.url)}: **{run.state}**"
         + (f", {meaning}" if meaning else "")
@@ -65,6 +65,9 @@ def issue_text(run: IssueRunLine, now: float, redact: Redact) -> str:
         markdown.code(markdown.gist(run.title, redact, 200) or "-"),
         _about(run, now),
     ]
+    if run.waits:
+        about = projected(run.projected_tokens, run.projected_usd)
+        parts.append(markdown.code(markdown.gist(run.waits, redact, 500)) + (f" Projected: {about}." if about else ""))
     if run.detail:
         parts.append(markdown.code(markdown.gist(run.detail, redact, 500)))
     parts.append(_at_the_forge(run, redact))
@@ -72,11 +75,12 @@ def issue_text(run: IssueRunLine, now: float, redact: Redact) -> str:
         parts.append(_findings(run, redact))
     if run.rounds:
         rows = [
-            [markdown.code(each.id), each.state.replace("_", " "), _took(each, now), used(each.tokens, each.usd),
+            [markdown.code(each.id), each.state.replace("_", " "), _took(each, now),
+             projected(each.projected_tokens, each.projected_usd), used(each.tokens, each.usd),
              markdown.code(markdown.gist(each.detail, redact, 100)) if each.detail else ""]
             for each in run.rounds
         ]  # fmt: skip
-        parts.append(markdown.table(["Round", "State", "Time", "Used", "Detail"], rows))
+        parts.append(markdown.table(["Round", "State", "Time", "Projected", "Used", "Detail"], rows))
     if run.operations:
         last = run.operations[-_OPERATIONS:]
         left_out = run.more_operations + len(run.operations) - len(last)
@@ -126,6 +130,11 @@ def _findings(run: IssueRunLine, redact: Redact) -> str:
 
 
 def _next(run: IssueRunLine) -> str:
+    if run.is_held:
+        return f"{command_line(f'runs retry {run.id}')} puts it back into the queue."
+    if run.state == "queued":
+        now, stop = command_line(f"runs now {run.id}"), command_line(f"runs stop {run.id}")
+        return f"{now} begins it now, and {stop} takes it off the queue."
     if run.state == "running":
         return f"{command_line(f'runs stop {run.id}')} ends the round."
     if run.state == "checking":

@@ -6,6 +6,7 @@ from typing import Final
 
 from bot.read_models.runs import RunLine, RunsModel
 from bot.runs import issue_loader
+from bot.runs.issue_lines import row_values
 from bot.runs.services import RunServices
 from database.queries.agents import runs
 from database.queries.agents.runs import AgentRun
@@ -31,4 +32,4 @@ async def load(services: RunServices) -> RunsModel:
 
 def line(run: AgentRun) -> RunLine:
     """Return a run as surfaces show it."""
-    return RunLine(**{name: getattr(run, name) for name in RunLine.__dataclass_fields__})
+    return RunLine(**row_values(run, RunLine))

@@ -11,6 +11,7 @@ from bot.commands.context import Context
 from bot.commands.registry import Reply
 from database.queries.agents.agents import AgentRow
 from database.queries.agents.runs import AgentRun, RunEnding
+from database.queries.forge.issue_runs import IssueRun
 
 
 class RunsPort(Protocol):
@@ -39,7 +40,13 @@ class RunsPort(Protocol):
 
 
 class RunOwner(Protocol):
-    """Repeats runs that belong to something larger, such as the work on an issue."""
+    """Repeats and begins runs of issues."""
 
-    async def retry(self, ctx: Context[Any], run_id: str) -> Reply | None:
-        """Repeat what the run with this id is, or belongs to; None if it is none of these."""
+    async def retry(self, ctx: Context[Any], wanted: str) -> Reply | None:
+        """Repeat what `wanted` names; None if it is none of these."""
+
+    async def begin(self, tx: AsyncConnection, run: IssueRun) -> bool:
+        """Begin the next round of a run, however many go on; False if it does not wait. `wake` follows the commit."""
+
+    def wake(self) -> None:
+        """Act on what was begun."""

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,6 +26,7 @@ from core.validation_errors import suggestion
 from database.queries.agents import agents, runs
 from database.queries.agents.agents import AgentRow
 from database.queries.agents.runs import AgentRun
+from database.queries.forge import issue_runs
 from database.queries.forge.issue_runs import IssueRun
 from fleet.errors import FleetError
 from fleet.name_rules import is_agent_name
@@ -295,7 +296,12 @@ async def stop(ctx: Context[RunServices], wanted: str) -> Reply:
     """End a run that has not ended."""
     services = ctx.services
     async with services.store.read() as tx:
-        run = await run_lookup.find_work(tx, wanted)
+        found = await run_lookup.find(tx, wanted)
+        waits = isinstance(found, IssueRun) and found.state == "queued" and not found.is_held
+        work = None if waits else await run_lookup.find_work(tx, found.id)
+    if work is None:
+        return await _take_off(ctx, cast("IssueRun", found))
+    run = work
 
     async def act(tx: AsyncConnection) -> bool:
         return await services.runs.decide(tx, run, "stopped", f"{ctx.identity} stopped it.")
@@ -308,3 +314,18 @@ async def stop(ctx: Context[RunServices], wanted: str) -> Reply:
     services.runs.after(run)
     frozen = f" {run.agent} is frozen." if run.state == "running" else ""
     return Reply(f"Run {markdown.code(run.id)} is stopped.{frozen}", {"id": run.id, "state": "stopped"})
+
+
+async def _take_off(ctx: Context[RunServices], run: IssueRun) -> Reply:
+    """Keep the run of an issue from beginning until somebody puts it back."""
+    detail = f"{ctx.identity} took it off the queue."
+
+    async def act(tx: AsyncConnection) -> None:
+        if not await issue_runs.change(tx, run.id, only=["queued"], detail=detail):
+            raise UserError(f"Run {markdown.code(run.id)} waits no more; nothing was changed.", code="run.over")
+
+    await ctx.commit("take off", act)
+    back = command_line(f"runs retry {run.id}")
+    return Reply(
+        f"{markdown.code(run.reference)} is taken off the queue. {back} puts it back.", {"id": run.id, "state": "held"}
+    )

@@ -203,6 +203,8 @@ class Runs:
             if row is not None:
                 await self._let_go(tx, ended, row)
         log.info("run.ended", run=run.id, agent=run.agent, state=ended.state)
+        if runs.is_round(run.id):
+            services.dispatcher.learned_more()
         services.agents.look_again(run.agent)
         services.delivery.wake()
         for told in self.on_ended:

@@ -35,6 +35,12 @@ def used(tokens: float | None, usd: float | None) -> str:
     return amounts.amount(tokens, "tokens") + ("" if usd is None else f", {amounts.money(usd)}")
 
 
+def projected(tokens: float | None, usd: float | None) -> str:
+    """Return what is or was projected; empty if nothing is known."""
+    about = used(tokens, usd)
+    return f"about {about}" if about else ""
+
+
 def it_used(tokens: float | None, usd: float | None) -> str:
     """Return a sentence about what was used, after a space; empty if nothing is known."""
     spent = used(tokens, usd)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from bot.commands.syntax import command_line
 from bot.read_models.runs import RunLine, RunsModel
 from bot.runs.issue_view import issue_json, issues_text
-from bot.runs.text import MARKS, used
+from bot.runs.text import MARKS, projected, used
 from bot.text import markdown
 from bot.text.timestamps import timestamp
 
@@ -42,7 +42,7 @@ def _table(lines: Sequence[RunLine], now: float, redact: Callable[[str], str]) -
             f"{MARKS[each.state]} {each.state.replace('_', ' ')}",
             f"{each.agent} {markdown.color_mark(each.color)}".rstrip(),
             _ages(each, now),
-            used(each.tokens, each.usd),
+            used(each.tokens, each.usd) or projected(each.projected_tokens, each.projected_usd),
             markdown.code(markdown.gist(each.prompt, redact, _GIST)),
         ]
         for each in lines
@@ -61,6 +61,8 @@ def run_text(run: RunLine, now: float, redact: Callable[[str], str]) -> str:
     ]
     if run.detail:
         lines.append(redact(run.detail))
+    if expected := projected(run.projected_tokens, run.projected_usd):
+        lines.append(f"Projected: {expected}.")
     if spent := used(run.tokens, run.usd):
         lines.append(f"It used {spent}.")
     lines.append(f"Prompt:\n\n{markdown.code_block(redact(run.prompt))}")
@@ -68,7 +70,8 @@ def run_text(run: RunLine, now: float, redact: Callable[[str], str]) -> str:
         lines.append(f"Answer:\n\n{redact(run.answer)}")
     issue, is_round, _ = run.id.rpartition("-")
     if run.ended_at is None:
-        lines.append(f"{command_line(f'runs stop {run.id}')} ends it.")
+        begin = f"{command_line(f'runs now {run.id}')} begins it now, and " if run.state == "queued" else ""
+        lines.append(f"{begin}{command_line(f'runs stop {run.id}')} ends it.")
     elif is_round:
         lines.append(f"It is a round of an issue's run: {command_line(f'runs {issue}')} shows all of it.")
     else:

@@ -125,11 +125,11 @@ def _before(at: float | None, end: float) -> float | None:
 
 
 def _held(holds: Sequence[PaceHold]) -> str:
-    tasks = [each.name for each in holds if each.what == "task"]
-    agents = [each.name for each in holds if each.what == "agent"]
     parts = []
-    if tasks:
-        parts.append(f"the task{'s' if len(tasks) > 1 else ''} {_some(tasks)}")
+    for what in ("task", "run"):
+        if those := [each.name for each in holds if each.what == what]:
+            parts.append(f"the {what}{'s' if len(those) > 1 else ''} {_some(those)}")
+    agents = [each.name for each in holds if each.what == "agent"]
     if agents:
         parts.append(f"the requests of {_some(agents)}")
     return " and ".join(parts)

@@ -61,10 +61,10 @@ async def task_add(
 
 @command("tasks", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
 async def tasks(ctx: Context[TaskServices], *, all: bool = False) -> Reply:
-    """Show the queue: what agents work on, what waits and why, and each task's projected and actual cost.
+    """Show what agents work on and what waits, with why, and the projected and actual cost: tasks, issues and runs.
 
     Args:
-        all: include tasks that ended in the last seven days.
+        all: include what ended in the last seven days.
     """
     from bot.tasks.service import listing
 

@@ -160,8 +160,8 @@ async def run_now(ctx: Context[PacingServices], wanted: str | None) -> Reply:
 
     await ctx.commit("now", act)
     await begun(services)
-    text = f"▶️ Task {markdown.code(task.id)} goes first{_authorized(found.leave)}."
-    return Reply(text, {"id": task.id, "state": "queued", "authorized": [_json(each) for each in found.leave]})
+    text = f"▶️ Task {markdown.code(task.id)} goes first{authorized(found.leave)}."
+    return Reply(text, {"id": task.id, "state": "queued", "authorized": [leave_json(each) for each in found.leave]})
 
 
 def _check(task: Task) -> None:
@@ -184,18 +184,7 @@ def _check(task: Task) -> None:
 async def grant(tx: AsyncConnection, services: PacingServices, task: Task, leave: Iterable[Leave], *, by: str) -> None:
     """Authorize what a task lacks, and move it to the front."""
     now = services.clock()
-    for each in leave:
-        cause = f"task now {task.id} {task.attempt} {each.scope} {each.unit} {now:.3f}"
-        row = AuthorizationRow(
-            id=hashlib.sha256(cause.encode()).hexdigest()[:8],
-            scope=each.scope,
-            unit=each.unit,
-            amount=each.amount,
-            granted_by=by,
-            granted_at=now,
-            until=now + LASTS_S,
-        )
-        await pacing_windows.authorize(tx, row)
+    await authorize(tx, f"task now {task.id} {task.attempt}", leave, by=by, now=now)
     if task.kind != TURN:
         lane = lane_of(
             kind=task.kind,
@@ -208,6 +197,22 @@ async def grant(tx: AsyncConnection, services: PacingServices, task: Task, leave
         await tasks.change(tx, task.id, TaskEvent.EXPEDITE, now=now, urgency="critical", lane=lane)
 
 
+async def authorize(tx: AsyncConnection, cause: str, leave: Iterable[Leave], *, by: str, now: float) -> None:
+    """Authorize for an hour what work lacks; `begun` follows the commit."""
+    for each in leave:
+        named = f"{cause} {each.scope} {each.unit} {now:.3f}"
+        row = AuthorizationRow(
+            id=hashlib.sha256(named.encode()).hexdigest()[:8],
+            scope=each.scope,
+            unit=each.unit,
+            amount=each.amount,
+            granted_by=by,
+            granted_at=now,
+            until=now + LASTS_S,
+        )
+        await pacing_windows.authorize(tx, row)
+
+
 async def begun(services: PacingServices) -> None:
     """Apply a committed grant to the lines, the egress and the dispatcher."""
     await services.pace.redraw()
@@ -217,14 +222,16 @@ async def begun(services: PacingServices) -> None:
     services.dispatcher.opened()
 
 
-def _authorized(leave: Sequence[Leave]) -> str:
+def authorized(leave: Sequence[Leave]) -> str:
+    """Return what more may be used, as the end of a sentence; empty if nothing was authorized."""
     amounts_ = ", ".join(
         f"{amounts.amount(each.amount, each.unit)} of {markdown.code(shown_scope(each.scope))}" for each in leave
     )
     return f": {amounts_} more may be used in the next hour" if leave else ""
 
 
-def _json(leave: Leave) -> dict[str, Any]:
+def leave_json(leave: Leave) -> dict[str, Any]:
+    """Return an authorization for programs."""
     return {"scope": leave.scope, "unit": leave.unit, "amount": leave.amount}
 
 
@@ -252,4 +259,4 @@ async def take(
     if found.helpless is not None:
         raise UserError(f"No authorization lets it begin now: {found.helpless}", code="task.not_authorizable")
     await grant(tx, services, task, found.leave, by=by)
-    return f"Task {markdown.code(task.id)} goes first{_authorized(found.leave)}."
+    return f"Task {markdown.code(task.id)} goes first{authorized(found.leave)}."

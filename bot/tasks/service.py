@@ -361,7 +361,9 @@ async def listing(ctx: Context[TaskStepServices], *, all: bool) -> Reply:
     services = ctx.services
     now, zone = services.clock(), services.settings.timezone
     most = _MOST_ENDED if all else 0
-    model = await queue_loader.load(services, ended_since=now - LOOK_BACK_S, most_ended=most)
+    # Agents see no names of a forge, and the titles of issues are strangers' words.
+    is_agent = ctx.identity.startswith(AGENT)
+    model = await queue_loader.load(services, ended_since=now - LOOK_BACK_S, most_ended=most, runs=not is_agent)
     model = codec.masked(model, services.redact)
     text = task_words.queue_text(model, now, zone, ended=all)
     return Reply(text, [task_words.task_json(each) for each in (*model.open, *model.ended)])

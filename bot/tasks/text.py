@@ -7,6 +7,7 @@ from datetime import tzinfo
 from typing import Any
 
 from bot.commands.syntax import command_line
+from bot.pacing import run_queue
 from bot.pacing.wait_text import when
 from bot.read_models.tasks import TaskLine, TasksModel
 from bot.text import markdown, timestamps
@@ -182,7 +183,7 @@ def queue_text(model: TasksModel, now: float, zone: tzinfo, *, ended: bool) -> s
         more = "" if ended else f" {command_line('tasks --all')} shows those that ended."
         return f"No task waits or is under way.{more}"
     more = "More tasks wait than are shown here." if model.more else ""
-    return "\n\n".join(filter(None, (counted(model.counts), _table(lines, now, zone), more)))
+    return "\n\n".join(filter(None, (counted(model.counts), _table(lines, now, zone), _of_runs(lines), more)))
 
 
 def _table(lines: Sequence[TaskLine], now: float, zone: tzinfo) -> str:
@@ -191,13 +192,28 @@ def _table(lines: Sequence[TaskLine], now: float, zone: tzinfo) -> str:
             markdown.code(task.id),
             f"{_MARKS.get(task.state, '')} {state(task, now, zone)}",
             target(task),
-            markdown.gist(task.text, str, 40),
+            _about(task),
             "" if task.projected_tokens is None else amounts.tokens(task.projected_tokens),
             _used(task),
         )
         for task in lines
     ]
     return markdown.table(("task", "state", "for", "what", "projected", "used"), rows)
+
+
+def _of_runs(lines: Sequence[TaskLine]) -> str:
+    """Return which commands are about runs in the queue; empty if there are none."""
+    found = next((line for line in lines if line.kind in run_queue.KINDS), None)
+    if found is None:
+        return ""
+    show, now, stop = (command_line(f"runs {word}{found.id}") for word in ("", "now ", "stop "))
+    return f"{found.id} is a run: {show} shows it, {now} begins it if it waits, and {stop} ends it or takes it off."
+
+
+def _about(task: TaskLine) -> str:
+    gist = markdown.gist(task.text, str, 40)
+    # The titles of issues are strangers' words.
+    return markdown.code(gist or "-") if task.kind in run_queue.KINDS else gist
 
 
 def _used(task: TaskLine) -> str:

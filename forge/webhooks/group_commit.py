@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from forge.webhooks.event import ForgeEvent
 
-#: No more events go into one transaction.
-MOST_AT_ONCE = 500
+#: No more events go into one transaction, and no more wait.
+MOST_AT_ONCE = 512
 
 Write = Callable[[Sequence[ForgeEvent]], Awaitable[None]]
 """Write events durably; those that stand there already are left alone."""
@@ -23,6 +23,11 @@ class GroupCommit:
     write: Write
     _waiting: list[tuple[ForgeEvent, asyncio.Future[None]]] = field(default_factory=list)
     _writer: asyncio.Task[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more events can wait. Events whose request gave up wait as well, and are written."""
+        return len(self._waiting) >= MOST_AT_ONCE
 
     async def add(self, event: ForgeEvent) -> None:
         """Return when the event is durable.

@@ -1,4 +1,4 @@
-"""Ended tasks in the form from which `budget.costs.task_cost` learns."""
+"""Ended tasks and rounds of issues in the form from which `budget.costs.task_cost` learns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from budget.costs.task_cost import Past, learn
 from budget.dispatch.model import AGENT
 from database.queries import tasks
+from database.queries.agents import runs
+from database.queries.agents.runs import AgentRound, forecast_of, kind_of
 from database.queries.tasks import Task
 
 #: The number of newest tasks per role to learn from.
@@ -16,12 +18,14 @@ LOOKED_AT = 300
 
 
 async def pasts(tx: AsyncConnection, role: str | None) -> list[Past]:
-    """Return the costs of a role's ended tasks, or of all roles' tasks, newest first.
+    """Return the costs of a role's ended tasks and rounds of issues, or of all roles', newest first.
 
-    Canceled tasks are excluded: they only show the usage up to the cancellation.
+    Canceled tasks and stopped rounds are excluded: they only show the usage up to the cancellation.
     """
     found = await tasks.ended(tx, role=role, limit=LOOKED_AT)
-    return [past for each in found if each.state != "cancelled" and (past := past_of(each)) is not None]
+    of_tasks = [past for each in found if each.state != "cancelled" and (past := past_of(each)) is not None]
+    of_rounds = map(past_of_round, await runs.ended_rounds(tx, role, limit=LOOKED_AT))
+    return sorted([*of_tasks, *of_rounds], key=lambda past: past.ended_at, reverse=True)
 
 
 def past_of(task: Task) -> Past | None:
@@ -38,6 +42,21 @@ def past_of(task: Task) -> Past | None:
         estimated_tokens=task.projected_tokens,
         said=None if task.operator.startswith(AGENT) else task.estimate,
         ended_at=task.ended_at,
+    )
+
+
+def past_of_round(work: AgentRound) -> Past:
+    """Return the cost of an ended round of an issue, whose use is known."""
+    forecast = forecast_of(work.settings)
+    return Past(
+        role=work.role,
+        runtime=None if forecast is None else forecast.runtime,
+        model=None if forecast is None else forecast.model,
+        kind=kind_of(work.id),
+        tokens=work.tokens or 0.0,
+        usd=work.usd,
+        estimated_tokens=None if forecast is None else forecast.tokens,
+        ended_at=work.ended_at or work.created_at,
     )
 
 

@@ -260,7 +260,16 @@ def _tasks(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> 
         "tasks": tasks,
         "ended": parameters.get("ended") == "1",
         "page": page_of(lines, parameters.get("page")),
+        "links": {line.id: _link_of(line) for line in lines},
     }
+
+
+def _link_of(line: TaskLine) -> str:
+    """Return where a task or run is shown whole."""
+    name = quote(line.id, safe="")
+    if line.kind == "issue" and line.ended_at is None:
+        return f"/runs/issues/{name}"
+    return f"/commands/{'runs' if line.kind in ('issue', 'run') else 'task'}?a.id={name}"
 
 
 def _runs(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:
@@ -281,6 +290,11 @@ def _issue(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> 
 
 def issue_buttons(run: IssueRunLine) -> tuple[AnswerButton, ...]:
     """Return what can be decided about a run of an issue now."""
+    if run.is_held:
+        return (_act("Put it back into the queue", "runs/retry", "good", id=run.id),)
+    if run.state == "queued":
+        now = _act("Begin now", "runs/now", "good", needs_admin=True, id=run.id)
+        return (now, _act("Take it off the queue", "runs/stop", "danger", id=run.id))
     if run.state == "running":
         return (_act("Stop the round", "runs/stop", "danger", id=run.id),)
     if run.state == "checking":
@@ -292,9 +306,9 @@ def issue_buttons(run: IssueRunLine) -> tuple[AnswerButton, ...]:
     return (_act("Retry", "runs/retry", "good", id=run.id), *allowing)
 
 
-def _act(label: str, command: str, style: str, **arguments: str) -> AnswerButton:
+def _act(label: str, command: str, style: str, *, needs_admin: bool = False, **arguments: str) -> AnswerButton:
     fields = forms.as_fields(arguments.items())
-    return AnswerButton(label=label, path=f"/commands/{command}", fields=fields, style=style, needs_admin=False)
+    return AnswerButton(label=label, path=f"/commands/{command}", fields=fields, style=style, needs_admin=needs_admin)
 
 
 def _audit(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:

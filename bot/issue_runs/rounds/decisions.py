@@ -21,7 +21,7 @@ from database.queries.forge.issue_runs import ACTIVE, IssueRun, IssueWake
 
 @dataclass(frozen=True, slots=True)
 class IssueRunOwner:
-    """Repeats runs of issues (`bot.runs.ports.RunOwner`)."""
+    """Repeats and begins runs of issues (`bot.runs.ports.RunOwner`)."""
 
     services: IssueServices
 
@@ -35,10 +35,22 @@ class IssueRunOwner:
             # It waits for a forge that refuses something: that is tried again at once.
             self.services.rounds.look_again(run.id)
             return Reply(f"What {text.reference(run)} waits for is tried again.", {"id": run.id, "state": run.state})
+        if run.is_held:
+            await ctx.commit("queue", lambda tx: issue_runs.change(tx, run.id, only=["queued"], detail=None))
+            self.services.rounds.wake()
+            return Reply(f"{text.reference(run)} is in the queue again.", {"id": run.id, "state": "queued"})
         _check_waits(run)
         await ctx.commit("retry", lambda tx: _wake(tx, ctx, run, f"retry/{ctx.run_id}"))
         self.services.rounds.wake()
         return Reply(f"{text.reference(run)} goes on.", {"id": run.id, "state": "queued"})
+
+    async def begin(self, tx: AsyncConnection, run: IssueRun) -> bool:
+        """Begin the next round of a run, however many go on; False if it does not wait. `wake` follows the commit."""
+        return await self.services.rounds.begin(tx, run, most=None)
+
+    def wake(self) -> None:
+        """Act on what was begun."""
+        self.services.rounds.wake()
 
 
 async def allow(ctx: Context[IssueServices], wanted: str, mark: str) -> Reply:

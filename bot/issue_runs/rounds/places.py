@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.issue_runs.rounds.round_state import order_key, work_id
 from database.queries.agents import runs
 from database.queries.forge import forge_orders, issue_runs
+from database.queries.forge.issue_runs import IssueRun
 from forge.runs.round import RoundStep
 
 #: After so many tries in vain, a run is not about to begin any more: half a minute.
@@ -24,14 +25,11 @@ async def taken(tx: AsyncConnection) -> int:
     found = 0
     for run in await issue_runs.in_states(tx, ["running"]):
         work = await runs.get(tx, work_id(run))
-        order = await forge_orders.get(tx, order_key(run.id, run.round, RoundStep.WORK))
-        if work is not None:
-            found += work.state in runs.OPEN
-        else:
-            found += order is None or (order.state == "open" and order.tries < _TRIES)
+        found += work.state in runs.OPEN if work is not None else await has_one(tx, run)
     return found
 
 
-async def at_work(tx: AsyncConnection, forge: str) -> int:
-    """Return how many agents work on issues of a forge."""
-    return sum(work.source == forge for work in await runs.open_ones(tx))
+async def has_one(tx: AsyncConnection, run: IssueRun) -> bool:
+    """Return whether a run whose agent has not begun to work has its place."""
+    order = await forge_orders.get(tx, order_key(run.id, run.round, RoundStep.WORK))
+    return order is None or (order.state == "open" and order.tries < _TRIES)

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot.config.forge.settings import WakesBlock
-from database.queries.forge.issue_runs import IssueRun, IssueWake
+from database.queries.forge.issue_runs import OF_THE_FORGE, IssueRun, IssueWake
 
 DAY_S: Final = 86_400.0
-#: Reasons that come from the forge itself, and not from a person.
-_OF_THE_FORGE: Final = frozenset({"checks", "conflict"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +41,13 @@ def next_round(
         return NextRound(begins=True, only_publishes=kinds == {"retry"})
     if run.state == "failed":
         # The forge says nothing new about a run for which a person has to decide.
-        kinds -= _OF_THE_FORGE
+        kinds -= OF_THE_FORGE
     if not kinds:
         return NextRound()
     if allowed:
         return NextRound(begins=True)
     refusals = [_comments(wakes, limits, now)] if "comment" in kinds else []
-    if kinds & _OF_THE_FORGE:
+    if kinds & OF_THE_FORGE:
         refusals.append(_of_the_forge(wakes, limits))
     if None in refusals:
         return NextRound(begins=True)
@@ -70,7 +68,7 @@ def _comments(wakes: Sequence[IssueWake], limits: WakesBlock, now: float) -> str
 
 
 def _of_the_forge(wakes: Sequence[IssueWake], limits: WakesBlock) -> str | None:
-    rounds = {wake.round for wake in wakes if wake.round is not None and wake.kind in _OF_THE_FORGE}
+    rounds = {wake.round for wake in wakes if wake.round is not None and wake.kind in OF_THE_FORGE}
     if len(rounds) >= limits.failed_checks:
         return (
             f"Failed checks and conflicts have woken it {len(rounds)} times, and {limits.failed_checks} are allowed "

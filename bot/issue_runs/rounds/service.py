@@ -91,7 +91,7 @@ class Rounds:
         self._silence = SilenceWatch(self.round)
         services.runs.on_ended.append(self._work_ended)
         services.questions.on(settle_step.REFUSED, self._decided, self._after_decision)
-        services.questions.on(settle_step.USED_UP, self._may_go_on, self._after_decision)
+        services.questions.on(issue_runs.USED_UP, self._may_go_on, self._after_decision)
 
     # --- the port -----------------------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class Rounds:
                 if run.state in ACTIVE:
                     self._play(run.id, run.round)
                     await self._silence.look(run)
-                elif run.state == "queued" or run.id in woken:
+                elif run.waits(woken):
                     await self._begin(run)
             except RegisterError:
                 raise
@@ -214,36 +214,44 @@ class Rounds:
 
     async def _begin(self, run: IssueRun) -> None:
         """Begin the first round of a run, or its next one, if there is room and a reason."""
-        number = run.round if run.state == "queued" else run.round + 1
-
-        async def act(tx: AsyncConnection) -> bool:
-            current = await issue_runs.get(tx, run.id)
-            if current is None or (current.state, current.round) != (run.state, run.round):
-                return False
-            if run.state != "queued":
-                values = await self._next(tx, current)
-                if values is None:
-                    return False
-            else:
-                values = {}
-            if await places.taken(tx) >= self.round.link.settings.runs:
-                return False
-            if run.state != "queued":
-                await issue_runs.take_wakes(tx, run.id, number)
-                await settle_step.withdraw_questions(tx, self.round.services, current, "The run goes on.")
-            begun = {"state": "running", "round": number, "detail": None, "active_at": self.round.services.clock()}
-            return await issue_runs.change(tx, run.id, only=[run.state], **begun, **values)
-
-        if await self.round.services.store.transact(BEGIN, act):
+        most = self.round.link.settings.runs
+        if await self.round.services.store.transact(BEGIN, lambda tx: self.begin(tx, run, most=most)):
+            number = run.next_round
             log.info("round.begun", run=run.id, round=number)
             self._play(run.id, number)
         self.round.services.delivery.wake()
+
+    async def begin(self, tx: AsyncConnection, run: IssueRun, *, most: int | None) -> bool:
+        """Begin the next round of a run, in one transaction. `wake` follows the commit.
+
+        Args:
+            tx: the transaction.
+            run: the run, as it was read before.
+            most: how many places there are; None: any number.
+
+        Returns:
+            False if there is no place, or no reason to go on any more.
+        """
+        current = await issue_runs.get(tx, run.id)
+        if run.forge != self.round.link.host or current is None or current.is_held:
+            return False
+        if (current.state, current.round) != (run.state, run.round):
+            return False
+        values = {} if run.state == "queued" else await self._next(tx, current)
+        if values is None or (most is not None and await places.taken(tx) >= most):
+            return False
+        number = run.next_round
+        if run.state != "queued":
+            await issue_runs.take_wakes(tx, run.id, number)
+            await settle_step.withdraw_questions(tx, self.round.services, current, "The run goes on.")
+        begun = {"state": "running", "round": number, "detail": None, "active_at": self.round.services.clock()}
+        return await issue_runs.change(tx, run.id, only=[run.state], **begun, **values)
 
     async def _next(self, tx: AsyncConnection, run: IssueRun) -> dict[str, object] | None:
         """Return what of a run changes with its next round; None: it does not begin."""
         services = self.round.services
         wakes = await issue_runs.wakes(tx, run.id)
-        asked = await questions.get(tx, settle_step.question_id(settle_step.USED_UP, run))
+        asked = await questions.get(tx, settle_step.question_id(issue_runs.USED_UP, run))
         allowed = asked is not None and asked.answer == settle_step.GO_ON.word
         found = next_round(run, wakes, self.round.link.settings.wakes, services.clock(), allowed=allowed)
         if found.begins:
@@ -254,7 +262,7 @@ class Rounds:
             await services.questions.ask(
                 tx,
                 row,
-                kind=settle_step.USED_UP,
+                kind=issue_runs.USED_UP,
                 cause=f"{run.id}/{run.round}",
                 text=text.used_up(run, found.refusal),
                 choices=(settle_step.GO_ON,),

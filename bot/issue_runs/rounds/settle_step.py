@@ -27,9 +27,8 @@ from database.queries.forge.issue_runs import ACTIVE, IssueRun, IssueWake
 from forge.runs.order_book import Acted
 from forge.runs.round import PublishResult, RoundStep, WorkResult
 
-#: The kinds of questions about runs.
+#: The kind of questions about what is in the way of a push.
 REFUSED: Final = "issue run"
-USED_UP: Final = "issue wakes"
 _MEND: Final = QuestionChoice("✏️", "mend", "have the agent mend it")
 _RETRY: Final = QuestionChoice("🔁", "retry", "try again with what there is")
 _AGAIN: Final = QuestionChoice("▶️", "go", "have the agent go on")
@@ -115,7 +114,7 @@ def question_id(kind: str, run: IssueRun) -> str:
 
 async def withdraw_questions(tx: AsyncConnection, services: IssueServices, run: IssueRun, why: str) -> None:
     """Close the questions about the current round of a run that nobody answered."""
-    for kind in (REFUSED, USED_UP):
+    for kind in (REFUSED, issue_runs.USED_UP):
         question = await questions.get(tx, question_id(kind, run))
         if question is not None:
             await services.questions.withdraw(tx, question, why)

@@ -92,6 +92,9 @@ class WorkStep:
                 run = await self._renamed(run)
                 row, resumes = None, False
             run = run if resumes else await self._ground(run, row)
+            async with services.store.read() as tx:
+                summary = await _summary(tx, run)
+                wakes = await _unread(tx, run, resumes=resumes)
             if run.base_branch is not None and any(wake.kind == "conflict" for wake in wakes):
                 # What the agent is to rebase onto has to be in the copy that it fetches from.
                 await in_git_thread(partial(self.round.ground(run).update, run.base_branch))
@@ -100,15 +103,12 @@ class WorkStep:
             raise
         except (ForgeError, FleetError) as error:
             return _ended(run.id, WorkResult.FAILED, str(error))
-        async with services.store.read() as tx:
-            summary = await _summary(tx, run)
-            wakes = await _unread(tx, run, resumes=resumes)
         if resumes:
             prompt = prompts.again(run, wakes)
         else:
             prompt = prompts.first(run) if run.round == 1 else prompts.for_new_agent(run, wakes, summary)
         async with services.store.write(WORK) as tx:
-            if await places.at_work(tx, run.forge) >= self.round.link.settings.runs:
+            if not await places.has_one(tx, run) and await places.taken(tx) >= self.round.link.settings.runs:
                 return ActAgain("It waits for a place.", _PLACE_S)
             await runs.add(tx, self._work(run, prompt, named, resumes=resumes))
             values = {"base_branch": run.base_branch, "base_sha": run.base_sha, "active_at": services.clock()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from sqlalchemy import select, update
@@ -21,13 +21,44 @@ RunEnding = Literal["done", "failed", "stopped", "timed_out", "limit"]
 OPEN: Final[tuple[RunState, ...]] = ("queued", "running")
 #: Only ids of rounds of issues' runs have a hyphen.
 _IS_ROUND: Final = table.c.id.like("%-%")
+#: In `AgentRun.settings`: what is expected of it.
+_FORECAST: Final = "forecast"
+#: The kind of work of an issue's first round.
+ISSUE: Final = "issue"
 #: Launches for runs begin with this, and the run's id follows.
 LAUNCH: Final = "run-"
+
+
+def is_round(run_id: str) -> bool:
+    """Return whether a run is a round of an issue's run."""
+    return "-" in run_id
+
+
+def kind_of(run_id: str) -> str:
+    """Return as what kind of work the cost of a run is learned and projected.
+
+    An issue's first round begins with an empty conversation, and later ones go on in it. Any other run is a prompt.
+    """
+    head, _, number = run_id.rpartition("-")
+    return "turn" if not head else ISSUE if number == "1" else "issue-round"
 
 
 def run_of(launch_id: str) -> str | None:
     """Return the run that a launch was for, or None."""
     return launch_id.removeprefix(LAUNCH)[:8] if launch_id.startswith(LAUNCH) else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunForecast:
+    """What was expected of a run when it was last about to begin."""
+
+    tokens: float
+    """Weighted tokens."""
+    usd: float | None
+    runtime: str
+    model: str | None
+    opens_at: float | None = None
+    """When what holds it will likely let it begin; None: nothing holds it, or that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +95,22 @@ class AgentRun(Record):
     started_at: float | None = None
     turn_ended_at: float | None = None
     ended_at: float | None = None
+
+    @property
+    def forecast(self) -> RunForecast | None:
+        """What was expected of it; None: it was not about to begin yet."""
+        return forecast_of(self.settings)
+
+
+def forecast_of(settings: Mapping[str, Any]) -> RunForecast | None:
+    """Return the forecast in the settings of a run; None if there is none."""
+    found = settings.get(_FORECAST)
+    return None if found is None else RunForecast(**found)
+
+
+def with_forecast(settings: Mapping[str, Any], forecast: RunForecast) -> dict[str, Any]:
+    """Return the settings of a run with what is expected of it."""
+    return {**settings, _FORECAST: asdict(forecast)}
 
 
 async def add(tx: AsyncConnection, run: AgentRun) -> bool:
@@ -126,6 +173,8 @@ class AgentRound(Record):
 
     id: str
     agent: str
+    role: str
+    settings: Mapping[str, Any]
     state: RunState
     detail: str | None = None
     tokens: float | None = None
@@ -143,6 +192,15 @@ async def rounds_of(tx: AsyncConnection, agents: Iterable[str]) -> Sequence[Agen
         query = select(*columns).where(table.c.agent.in_(some), _IS_ROUND)
         found += await AgentRound.every(tx, query.order_by(table.c.created_at, table.c.id))
     return found
+
+
+async def ended_rounds(tx: AsyncConnection, role: str | None, *, limit: int) -> Sequence[AgentRound]:
+    """Return the rounds whose use is known, of agents of a role or of all, and that ran to their end; newest first."""
+    columns = [table.c[name] for name in AgentRound.__dataclass_fields__]
+    query = select(*columns).where(_IS_ROUND, table.c.state.in_(("done", "failed", "limit")), table.c.tokens > 0)
+    if role is not None:
+        query = query.where(table.c.role == role)
+    return await AgentRound.every(tx, query.order_by(table.c.ended_at.desc(), table.c.id).limit(limit))
 
 
 async def change(tx: AsyncConnection, run_id: str, *, only: Collection[RunState], **values: object) -> bool:

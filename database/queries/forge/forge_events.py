@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
-from database.engine.store import insert_once
+from database.engine.store import insert_into
 from database.queries.record import Record
 from database.schema import forge_cursors, forge_events
 
@@ -41,11 +41,11 @@ class WaitingEvents:
 
 
 async def add(tx: AsyncConnection, rows: Sequence[ForgeEventRow]) -> int:
-    """Add events; those that stand there already are left alone. Return how many are new."""
-    new = 0
-    for row in rows:
-        new += await insert_once(tx, forge_events, **row.columns())
-    return new
+    """Add events with one statement; those that stand there already are left alone. Return how many are new."""
+    # With RETURNING, SQLAlchemy makes one statement of all rows. The driver's own way is one for each, and between them
+    # its thread waits for the interpreter's lock.
+    add_all = insert_into(tx, forge_events).on_conflict_do_nothing().returning(forge_events.c.seq)
+    return len((await tx.execute(add_all, [row.columns() for row in rows])).all()) if rows else 0
 
 
 async def waiting(tx: AsyncConnection, *, limit: int) -> list[ForgeEventRow]:

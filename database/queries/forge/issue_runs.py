@@ -15,7 +15,11 @@ from database.queries.record import Record
 from database.schema import forge_orders, issue_runs, issue_wakes
 
 IssueRunState = Literal["queued", "running", "checking", "frozen", "destroyed", "failed"]
-#: States in which a run takes one of the places that `forge: runs` gives.
+#: The kind of the question whether an agent is woken more often than it may be. Registers contain it.
+USED_UP: Final = "issue wakes"
+#: The kinds of reasons to go on that no person gave.
+OF_THE_FORGE: Final = frozenset({"checks", "conflict"})
+#: States in which a round goes on.
 ACTIVE: Final[tuple[IssueRunState, ...]] = ("running", "checking")
 #: States of a run that is not over.
 ALIVE: Final[tuple[IssueRunState, ...]] = ("queued", "running", "checking", "frozen", "failed")
@@ -75,6 +79,24 @@ class IssueRun(Record):
     def reference(self) -> str:
         """Return the issue's name, such as ``owner/repo#17``."""
         return f"{self.repository}#{self.number}"
+
+    @property
+    def next_round(self) -> int:
+        """The number of the round with which it begins or goes on."""
+        return self.round if self.state == "queued" else self.round + 1
+
+    @property
+    def is_held(self) -> bool:
+        """Whether an operator took it off the queue. It has not begun, and its `detail` says who did."""
+        return self.state == "queued" and self.detail is not None
+
+    def waits(self, wakes: Mapping[str, Collection[str]]) -> bool:
+        """Return whether a round of it begins once there is a place, as far as `wakes` tell (`woken`)."""
+        if self.state in ("frozen", "failed"):
+            # The forge says nothing new about a run for which a person has to decide.
+            kinds = wakes.get(self.id, ())
+            return any(self.state == "frozen" or kind not in OF_THE_FORGE for kind in kinds)
+        return self.state == "queued" and not self.is_held
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,10 +244,13 @@ async def failed_checks(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, st
     return found
 
 
-async def woken(tx: AsyncConnection) -> frozenset[str]:
-    """Return the runs for which a reason to go on waits that counts: not only others' comments."""
-    query = select(issue_wakes.c.run).where(issue_wakes.c.round.is_(None), issue_wakes.c.is_member)
-    return frozenset(await tx.scalars(query.distinct()))
+async def woken(tx: AsyncConnection) -> dict[str, set[str]]:
+    """Return the runs for which a reason to go on waits that counts, with their kinds: not only others' comments."""
+    query = select(issue_wakes.c.run, issue_wakes.c.kind)
+    found: dict[str, set[str]] = {}
+    for run, kind in await tx.execute(query.where(issue_wakes.c.round.is_(None), issue_wakes.c.is_member).distinct()):
+        found.setdefault(run, set()).add(kind)
+    return found
 
 
 async def take_wakes(tx: AsyncConnection, run_id: str, round_: int) -> int:

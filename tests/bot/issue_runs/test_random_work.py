@@ -18,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from bot.issue_runs.rounds.settle_step import USED_UP, question_id
+from bot.issue_runs.rounds.settle_step import question_id
 from database.engine.store import Store
 from database.queries.agents import agents
 from database.queries.chat import questions
@@ -133,7 +133,7 @@ class RandomWork:
             return
         run = self.chance.choice(waiting)
         async with shop.store.write(STEP) as tx:
-            asked = await questions.get(tx, question_id(USED_UP, run))
+            asked = await questions.get(tx, question_id(issue_runs.USED_UP, run))
             if asked is not None and asked.state == "pending":
                 await shop.process.services.questions.answer(tx, asked, "go", by="memory:@ana", through=None)
             elif run.state == "failed":
@@ -267,7 +267,7 @@ class RandomWork:
             asked_now = [each.id for each in await questions.pending(tx)]
         assert {each.number for each in waiting} <= {_FORGED}, waiting
         assert due == []
-        kinds = ("issue run", USED_UP)
+        kinds = ("issue run", issue_runs.USED_UP)
         current = {question_id(kind, run) for run in found for kind in kinds if run.state in ("frozen", "failed")}
         assert set(asked_now) <= current, "a question about what is over"
 
@@ -280,7 +280,7 @@ class RandomWork:
         async with shop.store.read() as tx:
             row = await agents.get(tx, run.agent)
             wakes = await issue_runs.wakes(tx, run.id)
-            asked = await questions.get(tx, question_id(USED_UP, run))
+            asked = await questions.get(tx, question_id(issue_runs.USED_UP, run))
         if any(each.closed is not None for each in pulls):
             assert run.state == "destroyed", run
             assert row is None

@@ -18,8 +18,9 @@ from bot.pacing.service import PaceService
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries import tasks
-from database.queries.agents import agent_messages
+from database.queries.agents import agent_messages, runs
 from database.queries.agents.agent_messages import AgentMessage
+from database.queries.agents.runs import AgentRun, RunForecast
 from database.queries.spending import pacing_windows, usage_ledger
 from database.queries.spending.pacing_windows import AuthorizationRow
 from database.queries.task_states import TaskEvent
@@ -171,6 +172,31 @@ async def test_a_reservation_ends_with_its_turn_whoever_is_to_answer_then(tmp_pa
     async with store.write(STEP) as tx:
         await agent_messages.change(tx, "task-t1-1", now=NOON, state="finished")
     assert await held() == (300_000, 1)
+    await store.close()
+
+
+async def test_a_round_of_an_issue_keeps_what_it_was_projected_to_use_until_it_has_used_that(tmp_path: Path) -> None:
+    store = await Store.open(f"sqlite:///{tmp_path}/register.db")
+    forecast = RunForecast(tokens=300_000.0, usd=None, runtime="sim", model=None)
+
+    async def reserved() -> float:
+        return (await pace(store).snapshot()).standings["host/tokens/day"].reserved
+
+    given: dict[str, Any] = {
+        "source": "forge", "agent": "coder0", "role": "coder", "prompt": "x", "asked_by": "forge:ana", "connector":
+        "memory", "room": "room", "created_at": NOON, "settings": runs.with_forecast({}, forecast),
+    }  # fmt: skip
+    async with store.write(STEP) as tx:
+        await runs.add(tx, AgentRun(id="5e7a-1", message="m1", state="queued", **given))
+    assert await reserved() == 0
+    async with store.write(STEP) as tx:
+        await runs.change(tx, "5e7a-1", only=["queued"], state="running", started_at=NOON)
+    assert await reserved() == 300_000
+    await spend(store, 1, 100_000, NOON + 1)
+    assert await reserved() == 200_000
+    async with store.write(STEP) as tx:
+        await runs.change(tx, "5e7a-1", only=["running"], state="done", tokens=100_000.0, ended_at=NOON + 2)
+    assert await reserved() == 0
     await store.close()
 
 

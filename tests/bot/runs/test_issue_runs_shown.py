@@ -231,8 +231,23 @@ async def test_a_run_that_ended_long_ago_is_still_found_by_its_id(home: House) -
 
 
 async def test_a_run_that_has_no_round_at_work_is_not_stopped(home: House) -> None:
+    await stored(home, dataclasses.replace(RUN, state="frozen", round=1))
+    assert "is not at work (frozen); nothing was changed" in await home.ask(f"!runs stop {RUN.id}")
+
+
+async def test_the_page_of_an_issue_that_waits_takes_it_off_and_puts_it_back(home: House) -> None:
     await stored(home, dataclasses.replace(RUN, state="queued", round=1))
-    assert "is not at work (queued); nothing was changed" in await home.ask(f"!runs stop {RUN.id}")
+    async with browser(home) as it:
+        await it.log_in(ADMIN, control=True)
+        page = await it.get(f"/runs/issues/{RUN.id}")
+        assert 'action="/commands/runs/now"' in page.text
+        sent = {"csrf": page.field("csrf"), "back": page.field("back"), "a.id": RUN.id}
+        answer = await it.post("/commands/runs/stop", sent)
+        assert answer.status < 400
+        page = await it.get(f"/runs/issues/{RUN.id}")
+        assert "took it off the queue" in page.text
+        assert 'action="/commands/runs/retry"' in page.text
+        assert 'action="/commands/runs/now"' not in page.text
 
 
 async def test_the_page_of_an_issue_follows_it_and_its_buttons_are_commands(home: House) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+import resource
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 
 import aiohttp
@@ -16,10 +18,13 @@ import pytest
 from core.errors import RegisterAway
 from forge.model.references import RepositoryName
 from forge.webhooks.event import ForgeEvent
-from forge.webhooks.listener import LARGEST_BODY, WebhookError, WebhookListener
+from forge.webhooks.group_commit import MOST_AT_ONCE as MOST_WAITING
+from forge.webhooks.group_commit import GroupCommit
+from forge.webhooks.listener import LARGEST_BODY, MOST_CONNECTIONS, MOST_HELD, WebhookError, WebhookListener
 
 SECRET = "one-secret-of-the-webhook"
 ISSUE = {"action": "label_updated", "repository": {"full_name": "acme/app"}, "issue": {"number": 17, "title": "x"}}
+EVENT = ForgeEvent("d-1", "issues", RepositoryName("acme", "app"), 17, None)
 
 
 @dataclass
@@ -75,10 +80,28 @@ async def post(
         return answer.status
 
 
+def raw(body: bytes, headers: dict[str, str]) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode() + body
+
+
+async def answer_to(listener: WebhookListener, request: bytes) -> bytes:
+    """Return the status of the answer on a connection of its own; empty if it was closed without one."""
+    try:
+        reader, writer = await asyncio.open_connection(*listener.address)
+        try:
+            writer.write(request)
+            return (await reader.readline())[9:12]
+        finally:
+            writer.close()
+    except ConnectionError:
+        return b""
+
+
 async def test_a_signed_event_is_durable_before_the_answer(listener: WebhookListener, register: Register) -> None:
     body = json.dumps(ISSUE).encode()
     assert await post(listener, body, signed(body)) == 200
-    assert register.events == [ForgeEvent("d-1", "issues", RepositoryName("acme", "app"), 17, None)]
+    assert register.events == [EVENT]
 
 
 async def test_nothing_unsigned_is_read(listener: WebhookListener, register: Register) -> None:
@@ -194,6 +217,78 @@ async def test_a_slow_register_does_not_keep_the_forge_waiting(listener: Webhook
     register.may_write.clear()
     assert await post(listener, body, signed(body)) == 503
     register.may_write.set()
+
+
+async def test_no_more_events_wait_for_a_slow_register_than_are_written_at_once(
+    register: Register, listener: WebhookListener
+) -> None:
+    body = json.dumps(ISSUE).encode()
+    register.may_write.clear()
+    listener.group = group = GroupCommit(register.write)
+
+    def gives_up(number: int) -> asyncio.Task[None]:
+        return asyncio.create_task(group.add(replace(EVENT, delivery=f"d-{number}")))
+
+    waiting = [gives_up(0)]
+    await register.asked.wait()
+    waiting += [gives_up(number) for number in range(1, MOST_WAITING + 1)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    assert await post(listener, body, signed(body)) == 503
+    assert listener.counts.outcomes == {"busy": 1}
+    register.may_write.set()
+    await group.close()
+    assert await post(listener, body, signed(body, delivery="the-next")) == 200
+    assert len(register.events) == MOST_WAITING + 2
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process have a connection with itself for each of many deliveries."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4_096:
+        pytest.skip(f"this user may open {hard} files; both ends of 2,000 connections are more")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4_096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+async def test_a_flood_of_forged_deliveries_is_refused_and_leaves_nothing(
+    listener: WebhookListener, register: Register
+) -> None:
+    body = json.dumps(ISSUE).encode()
+    forged = raw(body, signed(body, secret="another-secret-of-theirs"))
+    answers = Counter(await asyncio.gather(*(answer_to(listener, forged) for _ in range(2_000))))
+    assert set(answers) <= {b"401", b"503", b""}
+    assert listener.counts.outcomes["unsigned"] + listener.counts.outcomes["busy"] == 2_000
+    assert await post(listener, body, signed(body)) == 200
+    assert [event.delivery for event in register.events] == ["d-1"]
+
+
+async def test_no_more_connections_are_kept_than_leave_files_for_others(listener: WebhookListener) -> None:
+    host, port = listener.address
+    opened = [await asyncio.open_connection(host, port) for _ in range(MOST_CONNECTIONS + 20)]
+    await asyncio.gather(*(reader.read() for reader, _ in opened[MOST_CONNECTIONS:]))
+    body = json.dumps(ISSUE).encode()
+    reader, writer = opened[MOST_CONNECTIONS - 1]
+    writer.write(raw(body, signed(body)))
+    assert (await reader.readline())[9:12] == b"200"
+    assert listener.counts.outcomes == {"busy": 20, "taken": 1}
+    for _, writer in opened:
+        writer.close()
+
+
+async def test_deliveries_that_stay_incomplete_hold_bounded_memory(listener: WebhookListener) -> None:
+    part = b"x" * (LARGEST_BODY // 2)
+    head = f"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST_BODY}\r\n\r\n".encode()
+    slow = [asyncio.create_task(answer_to(listener, head + part)) for _ in range(MOST_HELD // len(part) + 8)]
+    done, _ = await asyncio.wait(slow, return_when=asyncio.FIRST_COMPLETED)
+    assert {task.result() for task in done} == {b"503"}
+    for task in slow:
+        task.cancel()
+    await asyncio.wait(slow)
 
 
 @pytest.mark.parametrize("secret", ["", "short", "x" * 15])

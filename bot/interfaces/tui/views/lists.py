@@ -77,12 +77,16 @@ def task_text(task: TaskLine, now: float) -> list[TextLine]:
     lines = [TextLine(f"{task.id} · {task.state} · {who} · {task.urgency} · from {task.operator}", "strong")]
     lines.append(TextLine(task.text))
     if task.reason or task.why:
-        look = "" if task.look_at is None else f" It is looked at again in {span(task.look_at - now)}."
+        look = "" if task.look_at is None else f" It is looked at again in {span(max(0.0, task.look_at - now))}."
         lines.append(TextLine(f"{task.reason or task.why}{look}", "warn"))
     if task.summary:
         lines.append(TextLine(f"Result: {task.summary}"))
     dollars = f" · {amounts.money(task.actual_usd)}" if task.actual_usd is not None else ""
-    lines.append(TextLine(f"attempt {task.attempt} · created {ago(task.created_at, now)} ago{dollars}", "dim"))
+    attempt = "round" if task.kind == "issue" else "attempt"
+    lines.append(TextLine(f"{attempt} {task.attempt} · created {ago(task.created_at, now)} ago{dollars}", "dim"))
+    if task.kind in ("issue", "run") and task.ended_at is None:
+        waits = f":runs now {task.id} begins it, " if task.state == "queued" else ""
+        lines.append(TextLine(f"{waits}:runs stop {task.id} ends it or takes it off the queue.", "accent"))
     return lines
 
 

@@ -40,6 +40,10 @@ def _about(run: RunItem) -> str:
     return run.title if isinstance(run, IssueRunLine) else run.prompt
 
 
+def _why(run: RunItem) -> str:
+    return run.detail or (run.waits if isinstance(run, IssueRunLine) else None) or ""
+
+
 def _from(run: RunItem) -> str:
     return run.reference if isinstance(run, IssueRunLine) else run.reference or run.source
 
@@ -60,7 +64,7 @@ RUNS: Final = TableShape[RunItem](
         TableColumn(title="AGENT", width=11, grows=1, order=lambda r: (r.agent,),
                     cell=lambda r, _: (_agent(r), _look(r))),
         TableColumn(title="PROMPT", width=16, grows=4, cell=lambda r, _: (_about(r), "")),
-        TableColumn(title="WHY", width=14, grows=2, rank=2, cell=lambda r, _: (r.detail or "", "warn")),
+        TableColumn(title="WHY", width=14, grows=2, rank=2, cell=lambda r, _: (_why(r), "warn")),
         TableColumn(title="FROM", width=8, rank=3, order=lambda r: (_from(r),),
                     cell=lambda r, _: (_from(r), "dim")),
         TableColumn(title="TOKENS", width=6, right=True, rank=1, order=lambda r: (-(r.tokens or 0.0),),
@@ -83,8 +87,8 @@ def issue_text(run: IssueRunLine, now: float) -> list[TextLine]:
     """Return the run of an issue in full."""
     lines = [TextLine(f"{run.id} · {run.state} · {run.reference} · {run.agent} · round {run.round}", "strong"),
              TextLine(run.title)]  # fmt: skip
-    if run.detail:
-        lines.append(TextLine(run.detail, "warn"))
+    if why := _why(run):
+        lines.append(TextLine(why, "warn"))
     lines.append(TextLine(f"Issue {run.reference}{f': {run.url}' if run.url else ''}"))
     if run.pull_request is not None:
         words = filter(None, (f"Pull request #{run.pull_request}", run.pull_state, run.pull_url))
@@ -117,6 +121,10 @@ def issue_text(run: IssueRunLine, now: float) -> list[TextLine]:
     if run.state == "failed":
         allow = ", A allows a finding" if run.open_findings else ""
         lines.append(TextLine(f"Key r goes on with what there is{allow}.", "accent"))
+    elif run.is_held:
+        lines.append(TextLine("Key r puts it back into the queue.", "accent"))
+    elif run.state == "queued":
+        lines.append(TextLine(f":runs now {run.id} begins it, key x takes it off the queue.", "accent"))
     elif run.state == "running":
         lines.append(TextLine("Key x ends the round.", "accent"))
     elif run.state == "checking":

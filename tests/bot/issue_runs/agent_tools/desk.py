@@ -63,6 +63,10 @@ class Rounds:
     def look_again(self, run_id: str) -> None:
         self.looked.append(run_id)
 
+    async def begin(self, tx: AsyncConnection, run: IssueRun, *, most: int | None) -> bool:
+        del tx, run, most
+        return False
+
     async def destroy(self, run_id: str) -> None:
         del run_id
 

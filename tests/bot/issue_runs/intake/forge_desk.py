@@ -59,6 +59,10 @@ class RecordedRounds:
     def look_again(self, run_id: str) -> None:
         del run_id
 
+    async def begin(self, tx: AsyncConnection, run: IssueRun, *, most: int | None) -> bool:
+        del tx, run, most
+        return False
+
     async def destroy(self, run_id: str) -> None:
         self.destroyed.append(run_id)
 

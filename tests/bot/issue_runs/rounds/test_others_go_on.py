@@ -227,7 +227,7 @@ async def test_a_question_is_closed_when_its_run_goes_on_otherwise(shop: Worksho
         shop.forge.comment(SHOP, number, "More.", by="ana")
         await shop.event(number)
         await shop.settle()
-    assert [each.kind for each in await waiting(shop)] == [settle_step.USED_UP]
+    assert [each.kind for each in await waiting(shop)] == [issue_runs.USED_UP]
     before = (await shop.run_of(number)).round
     await retry(shop, run)
     await shop.settle()
