@@ -22,6 +22,7 @@ CHECKS_WAIT_S: Final = 1_800.0
 #: Seconds for which a forge that does not say whether there is a conflict is asked again, and how often.
 UNKNOWN_S: Final = 600.0
 _ASK_AGAIN_S: Final = 15.0
+_LEAST_S: Final = 1.0
 #: How many checks are kept by name.
 MOST_CHECKS: Final = 50
 #: How often people are told of one commit.
@@ -147,7 +148,8 @@ def pull_news(before: PullSight | None, pull: PullRequest, checks: Sequence[Comm
             failed = tuple(each for each in checks if each.state is CheckState.FAILURE)
     if is_told:
         seen = replace(seen, told=seen.digest, times=seen.times + 1)
-    return PullNews(seen, is_told, failed, has_conflict, min(again, default=None))
+    again_s = max(_LEAST_S, min(again)) if again else None
+    return PullNews(seen, is_told, failed, has_conflict, again_s)
 
 
 def _seen(before: PullSight | None, now_seen: PullSight, now: float) -> PullSight:
