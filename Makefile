@@ -41,7 +41,7 @@ test: $(VENV)/.installed-dev $(LINT) ## Install, check style, types and layers, 
 test-slow: $(VENV)/.installed-dev ## The tests that `make test` leaves out since they take long.
 	@$(BIN)/python -m pytest -m "slow and not soak" --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
-test-agents: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## Test with the real Claude Code, Codex and opencode.
+test-agents: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## Test with the real Claude Code, Codex, opencode and pi.
 	@$(BIN)/python -m pytest -m agents --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 test-ci: $(VENV)/.installed-dev $(LINT) tests/agents/node_modules/.installed tests/browser/node_modules/.installed ## test, test-slow and test-agents in one session.

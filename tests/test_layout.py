@@ -58,6 +58,11 @@ def test_every_folder_says_what_is_in_it() -> None:
     assert silent == []
 
 
+def test_an_image_gets_every_package() -> None:
+    lines = (ROOT / ".containerignore").read_text(encoding="utf-8").splitlines()
+    assert [name for name in PACKAGES if f"!{name}" not in lines] == []
+
+
 def test_every_folder_of_modules_is_a_package() -> None:
     folders = {path.parent for path, _ in modules()}
     assert [str(folder) for folder in sorted(folders) if not (ROOT / folder / "__init__.py").exists()] == []
