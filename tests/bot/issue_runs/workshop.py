@@ -269,7 +269,7 @@ class Workshop:
                         own=self.paths.workspace, folder=self.paths.agent_folder, hidden=(),
                         repositories=self.paths.repositories,
                     ),
-                    sandbox_kind=lambda _: "bubblewrap", profiles={}, read_roster=lambda: SimpleNamespace(agents=[]),
+                    sandbox_kind=lambda _: "bubblewrap", profiles={}, read_roster=lambda: SimpleNamespace(agents=[], get=lambda _: None),
                 ),
             ),
         )  # fmt: skip
@@ -289,6 +289,7 @@ class Workshop:
             pickups=PickUps(link, channel, _room, source.names, self.clock), troubles=troubles, rounds=rounds,
             ordered=rounds.book.wake, wake_delivery=_nothing, clock=self.clock, rng=lambda: 0.0, monotonic=self.clock,
         )  # fmt: skip
+        services.intake = intake
         looking = Looking(self.store, link, intake, troubles, self.clock, self.clock)
         task = asyncio.create_task(rounds.run())
         self._process = Process(rounds, intake, looking, agents, link, services, task)
