@@ -269,7 +269,8 @@ class Workshop:
                         own=self.paths.workspace, folder=self.paths.agent_folder, hidden=(),
                         repositories=self.paths.repositories,
                     ),
-                    sandbox_kind=lambda _: "bubblewrap", profiles={}, read_roster=lambda: SimpleNamespace(agents=[], get=lambda _: None),
+                    sandbox_kind=lambda _: "bubblewrap", profiles={},
+                    read_roster=lambda: SimpleNamespace(agents=[], get=lambda _: None),
                 ),
             ),
         )  # fmt: skip
