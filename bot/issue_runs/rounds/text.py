@@ -40,6 +40,8 @@ def _reason(wake: IssueWake) -> str:
             return f"{author} has the agent go on"
         case "checks":
             return "a check failed"
+        case "conflict":
+            return "the pull request conflicts with its base"
         case _:
             return f"the forge has news ({wake.kind})"
 
