@@ -253,7 +253,7 @@ class Assembly:
             instructions="\n\n".join(filter(None, (instructions, introduction.text, settled.instructions))),
             session_meta=prepared.session_meta,
             session_mode=prepared.session_mode,
-            aside=runtime.asks,
+            aside=runtime.asks and not runtime.no_aside,
             aside_meta=prepared.aside_meta,
             terminal=tuple(terminal),
             taken_over=taken_over,

@@ -138,6 +138,8 @@ class Runtime:
     """Whether it reaches the MCP servers that its client gives it."""
     asks: bool = True
     """Whether it asks before it runs commands or writes files. What does not ask is held by the sandbox alone."""
+    no_aside: str = ""
+    """Why no question on the side can be answered beside its turn, as a sentence; empty: one can."""
     unruled_tools: str = ""
     """Why approval rules about tools of MCP servers reach none of its tools, as a sentence; empty: they reach them."""
     keeps_cut: bool = False

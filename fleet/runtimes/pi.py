@@ -52,6 +52,8 @@ RUNTIME = Runtime(
     providers=("anthropic", "openai"),
     answer=_answer,
     tools=False,
+    # pi-acp 0.0.34 closes all other sessions when one begins.
+    no_aside="A second session would end the turn that goes on in the first one.",
     unruled_tools="It has no MCP servers.",
     terminal=True,
     terminal_program=_PI,

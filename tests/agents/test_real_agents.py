@@ -484,7 +484,7 @@ async def read_on_the_side(real: Real, link: AgentLink) -> None:
         assert bool(answer.refused) is (given["file_path"] == str(outside)), (tool, given)
 
 
-# Not pi: the turn that runs meanwhile did not end there within the limit (pi-acp 0.0.34).
+# Not pi, which takes none.
 @pytest.mark.parametrize("name", ["claude", "codex", "opencode"], indirect=True)
 async def test_a_question_on_the_side_is_answered_by_a_copy_that_can_only_read(real: Real) -> None:
     async with real.running() as link:

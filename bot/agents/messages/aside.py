@@ -19,6 +19,8 @@ from bot.text.errors import UserError
 from database.queries.agents.agents import AgentRow
 from fleet.errors import AgentRefused
 from fleet.journal import reader
+from fleet.runtimes import RUNTIMES
+from fleet.runtimes.declaration import Runtime
 
 
 async def ask(ctx: Context[AgentServices], name: str, text: str) -> Reply:
@@ -41,7 +43,7 @@ async def ask(ctx: Context[AgentServices], name: str, text: str) -> Reply:
         try:
             return await link.ask_aside(ctx.run_id, text, sender=ctx.identity, summary=told)
         except AgentRefused as refusal:
-            raise _refused(name, refusal) from None
+            raise _refused(name, refusal, RUNTIMES.get(row.runtime)) from None
 
     state = await ctx.once("aside", act)
     note = f"Asked {name} on the side. The answer comes in its thread, and its own work goes on."
@@ -60,7 +62,7 @@ def _not_running(row: AgentRow) -> UserError:
     return UserError(f"{name} does not run. {start} starts it. Nothing was asked.", code="agent.not_running")
 
 
-def _refused(name: str, refusal: AgentRefused) -> UserError | AgentRefused:
+def _refused(name: str, refusal: AgentRefused, runtime: Runtime | None = None) -> UserError | AgentRefused:
     """Return a refusal of the agent host in terms of commands."""
     send = command_line(f"send {name} TEXT")
     match refusal.refusal:
@@ -78,10 +80,11 @@ def _refused(name: str, refusal: AgentRefused) -> UserError | AgentRefused:
                 code="aside.open",
             )
         case "no_aside":
+            why = "Its runtime does not ask before it changes things, so nothing would keep the answering session from it."
+            if runtime is not None and runtime.no_aside:
+                why = runtime.no_aside
             return UserError(
-                f"{name} takes no questions on the side: its runtime does not ask before it changes things, so nothing "
-                f"would keep the answering session from it. {send} asks the agent itself.",
-                code="aside.unavailable",
+                f"{name} takes no questions on the side. {why} {send} asks the agent itself.", code="aside.unavailable"
             )
         case "starting" | "stopping":
             return UserError(

@@ -172,8 +172,7 @@ class SideQuestions:
         spec = self._chronicle.spec
         if not spec.aside:
             raise AgentRefused(
-                f"The runtime {spec.runtime} does not ask before it changes things, so nothing would keep a question "
-                "on the side from doing so. Send it as a message.",
+                f"The runtime {spec.runtime} cannot answer on the side of its work. Send the question as a message.",
                 refusal="no_aside",
             )
         if (by := self._chronicle.state.handed_to) is not None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from bot.commands import sections
 from bot.interfaces.cli import main as cli
 from connectors.memory import MemoryServer
 from fleet.journal.events import AsideAsked
+from fleet.runtimes import RUNTIMES
 from tests import waiting
 from tests.bot.orchestrator import OPERATOR, VIEWER, House, house
 
@@ -148,3 +150,12 @@ async def test_who_asks_on_another_chat_system_gets_the_answer_there_too(tmp_pat
             await east.until(lambda: [text for text in east.texts("hall") if "on the side**" in text], limit=30)
             (told,) = [text for text in east.texts("hall") if "on the side**" in text]
             assert "because" in told
+
+
+async def test_a_runtime_that_cannot_answer_beside_a_turn_is_asked_nothing(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RUNTIMES, "sim", replace(RUNTIMES["sim"], no_aside="A second session would end the first."))
+    await home.launch("coder0")
+    said = await home.ask("!btw coder0 why?")
+    assert "A second session would end the first. `!send coder0 TEXT` asks the agent itself." in said
