@@ -26,6 +26,18 @@ async def runs_allow(ctx: Context[IssueServices], id: RunId, mark: str) -> Reply
     return await allow(ctx, id, mark)
 
 
+@command("runs end", permission=OPERATOR, help_section="runs")
+async def runs_end(ctx: Context[IssueServices], id: RunId) -> Reply:
+    """Give up the work on an issue that has no open pull request. Its agent and its clone are removed.
+
+    Args:
+        id: the run's id or the beginning of it, such as 5e7a, or the issue as owner/repo#17.
+    """
+    from bot.issue_runs.rounds.decisions import end
+
+    return await end(ctx, id)
+
+
 @command("pickup", permission=OPERATOR, help_section="issues")
 async def pickup(
     ctx: Context[IssueServices], issue: str, *, role: RoleName | None = None, sandbox: SandboxName | None = None

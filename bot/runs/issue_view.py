@@ -130,8 +130,9 @@ def _findings(run: IssueRunLine, redact: Redact) -> str:
 
 
 def _next(run: IssueRunLine) -> str:
+    give_up = "" if run.pull_request is not None else f" {command_line(f'runs end {run.id}')} gives it up."
     if run.is_held:
-        return f"{command_line(f'runs retry {run.id}')} puts it back into the queue."
+        return f"{command_line(f'runs retry {run.id}')} puts it back into the queue.{give_up}"
     if run.state == "queued":
         now, stop = command_line(f"runs now {run.id}"), command_line(f"runs stop {run.id}")
         return f"{now} begins it now, and {stop} takes it off the queue."
@@ -143,9 +144,9 @@ def _next(run: IssueRunLine) -> str:
         return ""
     retry = f"{command_line(f'runs retry {run.id}')} goes on with what there is."
     if not run.open_findings:
-        return retry
+        return retry + give_up
     allow = command_line(f"runs allow {run.id} {run.open_findings[0].mark}")
-    return f"{retry} {allow} declares that a finding is no secret."
+    return f"{retry} {allow} declares that a finding is no secret.{give_up}"
 
 
 def _pull(run: IssueRunLine) -> str:

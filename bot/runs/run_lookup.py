@@ -72,7 +72,11 @@ async def find_work(tx: AsyncConnection, wanted: str) -> AgentRun:
     work = await runs.get(tx, f"{found.id}-{found.round}")
     if work is None or work.state not in runs.OPEN:
         number = found.pull_request
-        ends = f" Merge or close #{number} to end the run." if number is not None and found.pull_state == "open" else ""
+        ends = ""
+        if number is not None and found.pull_state == "open":
+            ends = f" Merge or close #{number} to end the run."
+        elif found.state != "destroyed":
+            ends = f" {command_line(f'runs end {found.id}')} gives it up."
         raise UserError(
             f"The agent of run {markdown.code(found.id)} is not at work ({found.state}); nothing was changed.{ends}",
             code="run.over",

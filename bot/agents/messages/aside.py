@@ -80,7 +80,7 @@ def _refused(name: str, refusal: AgentRefused, runtime: Runtime | None = None) -
                 code="aside.open",
             )
         case "no_aside":
-            why = "Its runtime does not ask before it changes things, so nothing would keep the answering session from it."
+            why = "Its runtime does not ask before it changes things, so nothing would keep a copy of it from that."
             if runtime is not None and runtime.no_aside:
                 why = runtime.no_aside
             return UserError(

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.context import Context
 from bot.commands.registry import Reply
+from bot.commands.syntax import command_line
 from bot.issue_runs.rounds import text
 from bot.issue_runs.rounds.round_state import named
 from bot.issue_runs.services import IssueServices
@@ -60,14 +61,7 @@ async def allow(ctx: Context[IssueServices], wanted: str, mark: str) -> Reply:
         UserError: no run has this finding.
     """
     services = ctx.services
-    async with services.store.read() as tx:
-        found = await run_lookup.find(tx, wanted)
-        run = found if isinstance(found, IssueRun) else await issue_runs.get(tx, named(found.id))
-    if run is None:
-        raise UserError(
-            f"Run {markdown.code(found.id)} is of no issue, so nothing is in the way of a push. Nothing was changed.",
-            code="run.of_no_issue",
-        )
+    run = await _of_issue(ctx, wanted, "nothing is in the way of a push")
     marks = [str(each["mark"]) for each in run.findings or () if each.get("mark")]
     given = mark.strip().strip("`")
     if given not in marks:
@@ -91,6 +85,59 @@ async def allow(ctx: Context[IssueServices], wanted: str, mark: str) -> Reply:
         f"{markdown.code(given)} counts as no secret for {text.reference(run)}; its commits are published again.",
         {"id": run.id, "mark": given},
     )
+
+
+async def end(ctx: Context[IssueServices], wanted: str) -> Reply:
+    """End a run that has no open pull request, as the end of one would.
+
+    Raises:
+        UserError: it has one, or its round goes on.
+    """
+    services = ctx.services
+    run = await _of_issue(ctx, wanted, "it ends with its turn")
+    link = services.forge
+    if link is None or run.forge != link.host:
+        raise UserError(
+            f"muster.yaml does not name the forge {markdown.code(run.forge)}; nothing was changed.", code="forge.absent"
+        )
+    if run.state == "destroyed":
+        return Reply(f"{text.reference(run)} has ended.", {"id": run.id, "state": run.state})
+    if run.pull_request is not None and run.pull_state in (None, "open"):
+        why = f"Merge or close #{run.pull_request} to end it"
+    elif run.state in ACTIVE:
+        why = f"{command_line(f'runs stop {run.id}')} ends its round first"
+    else:
+        why = None
+    if why is not None:
+        raise UserError(f"{text.reference(run)} ({run.state}): {why}; nothing was changed.", code="issue.not_ended")
+
+    async def act() -> str:
+        await services.rounds.destroy(run.id)
+        return "ending"
+
+    state = await ctx.once("end", act)
+    return Reply(
+        f"{text.reference(run)} ends. Its agent and its clone are removed; what was committed is kept for "
+        f"{markdown.span(link.settings.keep_commits)}.",
+        {"id": run.id, "state": state},
+    )
+
+
+async def _of_issue(ctx: Context[IssueServices], wanted: str, otherwise: str) -> IssueRun:
+    """Return the run of an issue that a person names, also by one of its rounds.
+
+    Raises:
+        UserError: there is none.
+    """
+    async with ctx.services.store.read() as tx:
+        found = await run_lookup.find(tx, wanted)
+        run = found if isinstance(found, IssueRun) else await issue_runs.get(tx, named(found.id))
+    if run is None:
+        raise UserError(
+            f"Run {markdown.code(found.id)} is of no issue, so {otherwise}. Nothing was changed.",
+            code="run.of_no_issue",
+        )
+    return run
 
 
 async def _wake(tx: AsyncConnection, ctx: Context[Any], run: IssueRun, cause: str) -> None:

@@ -171,3 +171,25 @@ async def test_wakes_that_are_used_up_are_asked_about_once(world: ForgeHouse) ->
         world.home.chat.react(asked.event_id, "▶️", conversation=thread)
         await world.settled(2)
         assert sum("0 are allowed" in said for said in world.home.chat.texts(thread)) <= 1
+
+
+async def test_an_operator_gives_up_a_run_that_has_no_pull_request(world: ForgeHouse) -> None:
+    async with world.home.open():
+        await world.queue(f"[[commit: key {SECRET}]] [[say: done]]")
+        run = await world.settled()
+        assert run.state == "failed", run
+        assert f"`!runs end {RUN}` gives it up" in await world.home.ask(f"!runs {RUN}")
+        assert f"`!runs end {RUN}` gives it up" in await world.home.ask(f"!runs stop {RUN}")
+        assert "what was committed is kept" in await world.home.ask(f"!runs end {RUN}")
+        await world.until(lambda run: run.state == "destroyed")
+        assert not world.home.paths.workspace(run.agent).exists()
+        assert world.pulls() == []
+        assert "has ended" in await world.home.ask(f"!runs end {RUN}")
+
+
+async def test_a_run_with_an_open_pull_request_ends_with_that(world: ForgeHouse) -> None:
+    async with world.home.open():
+        await world.queue("[[commit: shop.py def price(): return 2]] [[say: done]]")
+        run = await world.settled()
+        said = await world.home.ask(f"!runs end {RUN}")
+        assert f"Merge or close #{run.pull_request} to end it; nothing was changed." in said
