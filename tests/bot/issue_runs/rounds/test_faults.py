@@ -20,7 +20,7 @@ WRONG = {
         ".gitea/workflows/x.yml is protected",
     ),
     "a large file": (f"[[run: truncate -s 200M film && {_COMMIT}]] [[say: done]]", "film has 209.7 MB"),
-    "nothing": ("[[say: I would not know]]", "it committed nothing"),
+    "nothing": ("[[say: I would not know]]", "committed nothing"),
 }
 
 
@@ -47,8 +47,8 @@ async def test_what_may_not_be_pushed_is_told_and_mended_while_others_go_on(tmp_
             for number, said in wrong.items():
                 run = await world.until_of(number, is_over)
                 assert (run.state, run.pushed_sha) == ("failed", None), run
-                asked = await world.home.heard(await world.home.opened_by(run.thread_key), "were not pushed")
-                assert said in asked
+                asked = await world.home.heard(await world.home.opened_by(run.thread_key), said)
+                assert "🛑" in asked
                 shown = await world.home.ask(f"!runs {run.id}")
                 assert "failed" in shown
                 assert said in shown

@@ -201,12 +201,12 @@ async def test_work_that_its_agent_does_not_call_done_is_a_draft_and_told(shop: 
     assert item.title.startswith("WIP:")
     assert f"signal_done: {status}" in item.remarks[0].body
     assert f"signal_done: {status}" in (item.body or "")
-    told = next(each for each in await shop.said() if "has pull request" in each)
+    told = next(each for each in await shop.said() if "pull request #" in each)
     assert f"signalled `{status}`" in told
     shop.turn = lambda _: PlayedTurn()
     shop.forge.comment(SHOP, item.number, "Here is the answer.", by="ana")
     await shop.event(item.number)
-    await shop.settle()
+    await shop.advance(2.0)
     assert not item.title.startswith("WIP:")
     assert "signal_done: " not in item.remarks[-1].body
 
@@ -249,7 +249,7 @@ async def test_a_question_is_closed_when_its_run_is_over(shop: Workshop) -> None
     (item,) = shop.pulls(run)
     shop.forge.close_item(SHOP, item.number, by="ana")
     await shop.event(item.number)
-    await shop.settle()
+    await shop.advance(2.0)
     assert (await shop.run_of(number)).state == "destroyed"
     assert await waiting(shop) == []
 

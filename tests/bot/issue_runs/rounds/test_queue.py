@@ -54,7 +54,7 @@ async def test_the_queue_says_what_goes_before_and_what_it_will_cost(one_place: 
         assert "1 issue goes before it" in lines[second].reason
         assert all(lines[each].projected_tokens for each in (RUN, first, second))
         whole = await world.home.ask(f"!runs {second}")
-        assert "1 of 1 runs" in whole
+        assert "1 of 1 places" in whole
         assert "Projected: about" in whole
         assert f"`{first}` is a run and no task" in await world.home.ask(f"!task {first}")
         agent: Any = SimpleNamespace(services=orchestrator.services, identity="agent:boss")
