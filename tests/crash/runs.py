@@ -37,6 +37,10 @@ class Office(Desk):
             del tx, message, end
             return True
 
+        async def cost_of(**_: object) -> SimpleNamespace:
+            return SimpleNamespace(tokens=20_000.0, usd=0.1)
+
+        self.services.dispatcher = SimpleNamespace(wake=lambda: None, cost_of=cost_of)  # type: ignore[assignment]
         self.services.agents.withdraw = withdraw  # type: ignore[method-assign,assignment]
         self.services.roster = SimpleNamespace(entry=lambda _: None)  # type: ignore[assignment]
         async with self.store.write(STEP) as tx:

@@ -266,7 +266,7 @@ def _tasks(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> 
 
 def _link_of(line: TaskLine) -> str:
     """Return where a task or run is shown whole."""
-    name = quote(line.id, safe="")
+    name = quote(line.id, safe="", errors="replace")
     if line.kind == "issue" and line.ended_at is None:
         return f"/runs/issues/{name}"
     return f"/commands/{'runs' if line.kind in ('issue', 'run') else 'task'}?a.id={name}"

@@ -142,16 +142,18 @@ async def test_times_at_the_end_of_the_calendar_stop_no_look(front: Desk) -> Non
     assert await front.run_of(other) is not None
 
 
-async def test_a_commit_that_is_gone_keeps_no_other_from_being_looked_at(front: Desk) -> None:
+@pytest.mark.parametrize("status", [404, 403])
+async def test_a_pull_request_that_is_gone_keeps_no_other_from_being_looked_at(front: Desk, status: int) -> None:
     gone, run = await front.picked_up(), await front.picked_up()
-    sha = front.forge.commit(SHOP, "b", {"a": "b"})
-    await front.change(gone, state="frozen", pushed_sha="0" * 40)
-    await front.change(run, state="frozen", pushed_sha=sha)
+    sha = front.forge.commit(SHOP, "muster/issue-2", {"a": "b"})
+    number = front.forge.open_pull(SHOP, title="x", body="", head="muster/issue-2", base="main", by="muster").number
+    await front.change(gone, state="frozen", pushed_sha="0" * 40, pull_request=999)
+    await front.change(run, state="frozen", pushed_sha=sha, pull_request=number)
     front.forge.add_status(SHOP, sha, "test", "failure")
-    front.forge.faults.answer(404, times=None, path="0000000000")
+    front.forge.faults.answer(status, times=None, path="/pulls/999$")
     await front.look()
     assert [each.kind for each in await front.wakes(run)] == ["checks"]
-    assert f"look at {SHOP}" in front.link.trouble
+    assert (f"look at {SHOP}" in front.link.trouble) == (status == 403)
 
 
 async def test_a_look_that_fails_is_told_and_moves_no_cursor(front: Desk) -> None:

@@ -251,6 +251,7 @@ async def test_an_issue_that_changes_back_and_forth_is_told_once_in_a_while_and_
         await front.event(run.number, delivery=f"flip-{count}")
     assert len(await front.said()) == 2, "the pick-up, and the first change"
     remark = front.forge.comment(SHOP, run.number, "Go on", by="ana")
+    front.time[0] += 2.0
     await front.event(run.number, delivery="comment")
     assert [each.cause for each in await front.wakes(run)] == [f"comment/{remark.id}"], "comments do not wait"
     front.time[0] += TOLD_EVERY_S
@@ -336,7 +337,7 @@ async def test_a_pull_request_ends_and_resumes_its_run(front: Desk) -> None:
     await front.event(run.number, delivery="d-5")
     await front.event(run.number, delivery="d-6")
     (order,) = await front.all_orders()
-    assert f"reopen #{pull}" in order.input["text"]
+    assert f"Reopen #{pull}" in order.input["text"]
     front.forge.reopen(SHOP, pull, by="ana")
     await front.event(pull, delivery="d-7")
     assert front.rounds.reopened == [run.id]
