@@ -10,7 +10,7 @@ from typing import Any, Final
 from bot.commands.syntax import command_line
 from bot.read_models import codec
 from bot.read_models.runs import IssueRound, IssueRunLine
-from bot.runs.text import projected, used
+from bot.runs.text import cost, projected, used
 from bot.text import markdown
 from bot.text.timestamps import timestamp
 
@@ -47,7 +47,7 @@ def issues_text(lines: Sequence[IssueRunLine], now: float, redact: Redact) -> st
             _pull(each),
             f"{each.agent}, round {each.round}",
             f"{markdown.span(now - (each.ended_at or each.active_at))} ago",
-            used(each.tokens, each.usd) or projected(each.projected_tokens, each.projected_usd),
+            cost(each),
         ]
         for each in lines
     ]

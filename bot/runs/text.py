@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bot.commands.syntax import command_line
+from bot.read_models.runs import IssueRunLine, RunLine
 from bot.text import markdown
 from budget import amounts
 from database.queries.agents.runs import AgentRun
@@ -39,6 +40,12 @@ def projected(tokens: float | None, usd: float | None) -> str:
     """Return what is or was projected; empty if nothing is known."""
     about = used(tokens, usd)
     return f"about {about}" if about else ""
+
+
+def cost(line: RunLine | IssueRunLine) -> str:
+    """Return what a run used or, before that is known, what is projected; empty if nothing is."""
+    about = projected(line.projected_tokens, line.projected_usd)
+    return used(line.tokens, line.usd) or (f"{about} projected" if about else "")
 
 
 def it_used(tokens: float | None, usd: float | None) -> str:

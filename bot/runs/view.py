@@ -8,7 +8,7 @@ from typing import Any, Final
 from bot.commands.syntax import command_line
 from bot.read_models.runs import RunLine, RunsModel
 from bot.runs.issue_view import issue_json, issues_text
-from bot.runs.text import MARKS, projected, used
+from bot.runs.text import MARKS, cost, projected, used
 from bot.text import markdown
 from bot.text.timestamps import timestamp
 
@@ -42,7 +42,7 @@ def _table(lines: Sequence[RunLine], now: float, redact: Callable[[str], str]) -
             f"{MARKS[each.state]} {each.state.replace('_', ' ')}",
             f"{each.agent} {markdown.color_mark(each.color)}".rstrip(),
             _ages(each, now),
-            used(each.tokens, each.usd) or projected(each.projected_tokens, each.projected_usd),
+            cost(each),
             markdown.code(markdown.gist(each.prompt, redact, _GIST)),
         ]
         for each in lines

@@ -118,6 +118,8 @@ class Looking:
             until_now = min(until, self.link.latest(self.clock()))
             since = datetime.fromtimestamp(until_now, UTC) - timedelta(seconds=OVERLAP)
             found += await client.changed_issues(name, since=since)
+        # What changed first is taken up first; forges list it last.
+        found.sort(key=lambda each: (each.updated_at, each.number))
         await self._note(name, (_Found(each.number, _when(each)) for each in found))
         times = [each.updated_at.timestamp() for each in found] + ([] if until is None else [until])
         seen_until = max(0.0, min(max(times), self.link.latest(self.clock()))) if times else None

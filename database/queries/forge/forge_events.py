@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, insert, select, update
@@ -84,12 +84,6 @@ async def handled_group(tx: AsyncConnection, forge: str, group: WaitingEvents, n
         *(table.number.is_not_distinct_from(group.number), table.sha.is_not_distinct_from(group.sha)),
         table.handled_at.is_(None),
     )
-    await tx.execute(update(forge_events).where(*those).values(handled_at=now))
-
-
-async def handled(tx: AsyncConnection, forge: str, deliveries: Collection[str], now: float) -> None:
-    """Record that events were handled."""
-    those = (forge_events.c.forge == forge, forge_events.c.delivery.in_(deliveries))
     await tx.execute(update(forge_events).where(*those).values(handled_at=now))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.store import insert_once
@@ -74,8 +74,3 @@ async def again(tx: AsyncConnection, key: str, *, try_at: float, detail: str) ->
     values = {"tries": table.c.tries + 1, "try_at": try_at, "detail": detail}
     where = (table.c.key == key, table.c.state == "open")
     return (await tx.execute(update(table).where(*where).values(**values))).rowcount > 0
-
-
-async def forget(tx: AsyncConnection, run: str) -> None:
-    """Delete the orders of a run."""
-    await tx.execute(delete(table).where(table.c.run == run))

@@ -224,11 +224,11 @@ async def wakes(tx: AsyncConnection, run_id: str) -> list[IssueWake]:
 
 
 async def wake_counts(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Return how many reasons to go on each of these runs had, and how many of them wait."""
+    """Return how many reasons to go on each of these runs had, and how many wait. Others' comments are no reasons."""
     found: dict[str, tuple[int, int]] = {}
     columns = (issue_wakes.c.run, func.count(), func.count(issue_wakes.c.round))
     for some in batches(ids):
-        query = select(*columns).where(issue_wakes.c.run.in_(some)).group_by(issue_wakes.c.run)
+        query = select(*columns).where(issue_wakes.c.run.in_(some), issue_wakes.c.is_member).group_by(issue_wakes.c.run)
         found |= {run: (every, every - taken) for run, every, taken in await tx.execute(query)}
     return found
 

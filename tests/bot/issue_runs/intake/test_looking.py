@@ -39,6 +39,15 @@ async def test_a_first_look_finds_what_was_labelled_before(front: Desk) -> None:
     assert set(front.link.looked_at) == {SHOP}
 
 
+async def test_issues_that_one_look_finds_are_taken_up_in_the_order_of_their_changes(front: Desk) -> None:
+    for title in ("One", "Two", "Three"):
+        front.forge.add_issue(SHOP, title, author="ana", labels=[LABEL], assignees=["ana"])
+        front.forge.advance(1)
+    await front.look()
+    said = " ".join(await front.said())
+    assert said.index("#1") < said.index("#2") < said.index("#3")
+
+
 async def test_a_look_finds_labels_comments_and_closed_pull_requests(front: Desk) -> None:
     number = front.forge.add_issue(SHOP, "New", author="ana")
     await front.look()
